@@ -1,0 +1,95 @@
+#include "base/cpu.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+
+namespace packmule {
+namespace {
+constexpr std::array kIsas = {Isa::kRef, Isa::kAvx2, Isa::kAvx512};
+
+// cgroup v2 states the quota as "MAX PERIOD" in microseconds, or "max PERIOD" when there is none.
+int cgroup_cores() {
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 1 << 20;
+  return std::max(1, static_cast<int>(std::lround(std::strtod(quota.c_str(), nullptr) / period)));
+}
+}  // namespace
+
+std::string_view isa_name(Isa isa) {
+  switch (isa) {
+    case Isa::kRef:
+      return "ref";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+  }
+  return "?";
+}
+
+std::optional<Isa> isa_from_name(std::string_view name) {
+  for (Isa isa : kIsas)
+    if (isa_name(isa) == name) return isa;
+  return std::nullopt;
+}
+
+bool isa_usable(Isa isa) {
+  // The compiler's run-time check reads CPUID and XGETBV: a feature whose registers the system does not save
+  // counts as absent.
+  switch (isa) {
+    case Isa::kRef:
+      return true;
+    case Isa::kAvx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("f16c");
+    case Isa::kAvx512:
+      return isa_usable(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vl");
+  }
+  return false;
+}
+
+Result<Isa> choose_isa() {
+  std::string usable;
+  Isa best = Isa::kRef;
+  for (Isa isa : kIsas) {
+    if (!isa_usable(isa)) continue;
+    best = isa;
+    usable += (usable.empty() ? "" : ", ") + std::string(isa_name(isa));
+  }
+  const char* forced = std::getenv("PACKMULE_CPU");
+  if (forced == nullptr || *forced == '\0') return best;
+  const auto isa = isa_from_name(forced);
+  if (!isa) return fail(ErrorKind::kInvalidArgument, "PACKMULE_CPU={}: expected one of {}", forced, usable);
+  if (!isa_usable(*isa))
+    return fail(ErrorKind::kUnsupported,
+                "PACKMULE_CPU={}: this processor or system cannot run it; usable here: {}", forced, usable);
+  return *isa;
+}
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return std::max(1, std::min(allowed, cgroup_cores()));
+}
+
+std::string cpu_model_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("model name", 0) != 0) continue;
+    const size_t colon = line.find(": ");
+    if (colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown processor";
+}
+
+}  // namespace packmule

@@ -1,0 +1,47 @@
+#include "base/file_map.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace packmule {
+
+FileMap::FileMap(FileMap&& other) noexcept
+    : bytes_(std::exchange(other.bytes_, {})), path_(std::move(other.path_)) {}
+
+FileMap& FileMap::operator=(FileMap&& other) noexcept {
+  std::swap(bytes_, other.bytes_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+FileMap::~FileMap() {
+  if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+Result<FileMap> FileMap::open(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail(ErrorKind::kIo, "cannot open {}: {}", path, std::strerror(errno));
+  struct Closer {
+    int fd;
+    ~Closer() { close(fd); }
+  } closer{fd};
+  struct stat info{};
+  if (fstat(fd, &info) != 0) return fail(ErrorKind::kIo, "cannot stat {}: {}", path, std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) return fail(ErrorKind::kIo, "cannot open {}: expected a regular file", path);
+  FileMap map;
+  map.path_ = path;
+  if (info.st_size == 0) return map;
+  const auto size = static_cast<size_t>(info.st_size);
+  void* address = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return fail(ErrorKind::kIo, "cannot map {}: {}", path, std::strerror(errno));
+  map.bytes_ = {static_cast<const std::byte*>(address), size};
+  return map;
+}
+
+}  // namespace packmule

@@ -1,0 +1,31 @@
+#include "base/file_map.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace packmule {
+namespace {
+
+TEST(FileMap, ShowsTheBytesOfAFile) {
+  const std::string path = testing::TempDir() + "packmule_file_map";
+  std::ofstream(path) << "mule";
+  auto map = FileMap::open(path);
+  ASSERT_TRUE(map.has_value()) << map.error().message;
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(map->bytes().data()), map->bytes().size()), "mule");
+  FileMap moved = std::move(*map);
+  EXPECT_EQ(moved.bytes().size(), 4u);
+  std::remove(path.c_str());
+}
+
+TEST(FileMap, SaysWhichFileIsMissingOrWrong) {
+  auto missing = FileMap::open("/nonexistent/model.gguf");
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().message, "cannot open /nonexistent/model.gguf: No such file or directory");
+  auto folder = FileMap::open("/");
+  ASSERT_FALSE(folder.has_value());
+  EXPECT_EQ(folder.error().kind, ErrorKind::kIo);
+}
+
+}  // namespace
+}  // namespace packmule

@@ -1,0 +1,58 @@
+// Worker threads that take work instead of being given equal shares.
+//
+// A job is a number of items; every thread, the caller included, draws the next item from one counter until
+// none is left. A thread that loses its core to another program therefore delays one item, not the whole job.
+// Threads that find nothing to do spin for some microseconds (phases of a decode step follow each other that
+// fast) and then sleep in the kernel, so that an idle or outnumbered pool costs nobody a core.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace packmule {
+
+class ThreadPool {
+ public:
+  /// `n_threads` counts the calling thread; 1 means no workers. At least 1.
+  explicit ThreadPool(int n_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  [[nodiscard]] int n_threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  /// Calls body(item, worker) once for every item in [0, n_items), worker in [0, n_threads()). Returns when
+  /// all calls have returned. No allocation. One job at a time: only one thread may call run, and body must
+  /// not. body must not throw.
+  template <class Body>
+  void run(int64_t n_items, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run_erased(
+        n_items,
+        [](void* context, int64_t item, int worker) { (*static_cast<Plain*>(context))(item, worker); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+  }
+
+ private:
+  using Call = void (*)(void* context, int64_t item, int worker);
+  void run_erased(int64_t n_items, Call call, void* context);
+  void work(int worker);
+  void take_items(int worker);
+
+  // The job: written by the caller before generation_ is raised, read by workers after they saw it raised.
+  Call call_ = nullptr;
+  void* context_ = nullptr;
+  int64_t n_items_ = 0;
+  alignas(64) std::atomic<int64_t> next_item_{0};
+  alignas(64) std::atomic<uint32_t> generation_{0};  // raised once a job; workers wait on it
+  alignas(64) std::atomic<int> busy_workers_{0};     // workers that have not left the current job
+  std::atomic<bool> stopping_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace packmule

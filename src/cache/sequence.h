@@ -1,0 +1,96 @@
+// Everything one conversation leaves behind in the model: KV pages of the attention layers, recurrent and
+// convolution state of the DeltaNet layers.
+//
+// A KV page holds `kPageTokens` tokens of one attention layer, K and V apart, each row [n_kv_heads *
+// head_dim] in the cache's format; row-major by token. Pages come from a pool with a fixed capacity, so a
+// context that does not fit is refused when it is asked for, not in the middle of a sentence. The recurrent
+// state of a layer is S [nv, dk, dv] in float32; its convolution history the last (taps - 1) rows [channels]
+// before the convolution, oldest first.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/result.h"
+#include "quant/format.h"
+
+namespace packmule::cache {
+
+inline constexpr int64_t kPageTokens = 64;
+
+struct Layout {
+  std::vector<bool> recurrent;  // per layer: DeltaNet (true) or attention
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+  quant::Type k_type = quant::Type::kF16;
+  quant::Type v_type = quant::Type::kF16;
+  int64_t conv_channels = 0;
+  int64_t conv_taps = 4;
+  int64_t n_v_heads = 0;
+  int64_t dk = 0;
+  int64_t dv = 0;
+
+  /// The cache formats must divide the head: an error names the format and the head size that do not fit.
+  [[nodiscard]] Status validate() const;
+  [[nodiscard]] int64_t n_attention_layers() const;
+  [[nodiscard]] int64_t k_row_bytes() const;  // one token, all KV heads
+  [[nodiscard]] int64_t v_row_bytes() const;
+  [[nodiscard]] int64_t kv_bytes_per_token() const;  // all layers
+  [[nodiscard]] int64_t recurrent_bytes() const;     // of one sequence, S and convolution
+};
+
+class PagePool;
+
+/// One sequence. Not thread-safe; the model writes it, one batch at a time.
+class Sequence {
+ public:
+  ~Sequence();
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+
+  [[nodiscard]] int64_t n_tokens() const { return n_tokens_; }
+
+  /// Makes room for n more tokens: an error (kOutOfMemory) when the pool has not enough pages left.
+  [[nodiscard]] Status reserve(int64_t n_more_tokens);
+  /// Counts n tokens as written; the model calls it after a batch.
+  void advance(int64_t n_tokens) { n_tokens_ += n_tokens; }
+  /// Forgets everything: pages go back to the pool, states to zero.
+  void reset();
+
+  /// Pointer tables of one attention layer, one entry a page.
+  [[nodiscard]] const std::vector<std::byte*>& k_pages(int layer) const;
+  [[nodiscard]] const std::vector<std::byte*>& v_pages(int layer) const;
+  /// S [nv, dk, dv] of a recurrent layer.
+  [[nodiscard]] float* state(int layer) const;
+  /// [(taps - 1), channels] of a recurrent layer.
+  [[nodiscard]] float* conv_history(int layer) const;
+
+ private:
+  friend class PagePool;
+  struct Impl;
+  Sequence(std::shared_ptr<PagePool> pool, std::unique_ptr<Impl> impl);
+  int64_t n_tokens_ = 0;
+  std::shared_ptr<PagePool> pool_;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// The memory of all sequences. Capacity in tokens is rounded up to whole pages.
+class PagePool : public std::enable_shared_from_this<PagePool> {
+ public:
+  static Result<std::shared_ptr<PagePool>> create(Layout layout, int64_t capacity_tokens);
+  ~PagePool();
+  [[nodiscard]] Result<std::unique_ptr<Sequence>> new_sequence();
+  [[nodiscard]] const Layout& layout() const;
+  [[nodiscard]] int64_t capacity_tokens() const;
+  [[nodiscard]] int64_t free_tokens() const;
+
+ private:
+  friend class Sequence;
+  struct Impl;
+  explicit PagePool(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace packmule::cache

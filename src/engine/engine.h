@@ -1,0 +1,105 @@
+// The engine: a model with its tokenizer and caches, and generation on it.
+//
+// It never sees JSON or a socket. For now it serves one generation at a time (a second caller waits its
+// turn).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/options.h"
+#include "gguf/file.h"
+#include "model/model.h"
+#include "sampling/sampler.h"
+#include "text/tokenizer.h"
+
+namespace packmule::engine {
+
+struct TokenLogprob {
+  int32_t id = 0;
+  float logprob = 0;
+};
+
+/// One piece of a generation, handed to the caller as soon as it is certain.
+struct Piece {
+  std::string_view text;  // valid UTF-8, never half a character, never part of a stop string; may be ""
+  int32_t token = -1;     // the token that completed it; -1 for the flush at the end
+};
+
+enum class FinishReason { kEndOfTurn, kStopString, kLength, kContextFull, kCancelled };
+
+struct Statistics {
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of those, not processed again
+  int64_t generated_tokens = 0;
+  double prompt_ms = 0;
+  double generate_ms = 0;
+  [[nodiscard]] double prompt_per_second() const {
+    return prompt_ms > 0 ? (prompt_tokens - cached_tokens) * 1e3 / prompt_ms : 0;
+  }
+  [[nodiscard]] double generate_per_second() const {
+    return generate_ms > 0 ? generated_tokens * 1e3 / generate_ms : 0;
+  }
+};
+
+struct Request {
+  std::vector<int32_t> prompt;
+  sampling::Params sampling;
+  int64_t max_tokens = -1;        // -1: until the end of the turn or the context
+  std::vector<std::string> stop;  // texts that end the answer; not part of it
+  bool ignore_eos = false;
+};
+
+struct Outcome {
+  std::string text;
+  std::vector<int32_t> tokens;  // generated, end-of-turn token not included
+  FinishReason reason = FinishReason::kEndOfTurn;
+  std::string stop_string;  // the one that was met
+  uint32_t seed = 0;        // in use
+  Statistics statistics;
+};
+
+/// All are called on the generating thread; unset ones are skipped.
+struct Callbacks {
+  std::function<void(const Piece&)> on_piece;
+  std::function<void(int64_t done_tokens, int64_t total_tokens)>
+      on_prompt;  // after each ubatch of the prompt
+};
+
+class Engine {
+ public:
+  /// Opens the file, loads the model, allocates the caches. `on_load(fraction)` may be null.
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options,
+                                              const std::function<void(double fraction)>& on_load = {});
+  ~Engine();
+
+  /// Runs a request to its end. If the prompt begins with the tokens the engine's sequence already holds,
+  /// only the rest is processed. A request that cannot fit the context is an error that says by how much.
+  [[nodiscard]] Result<Outcome> generate(const Request& request, const Callbacks& callbacks,
+                                         std::stop_token stop);
+
+  [[nodiscard]] const EngineOptions& options() const;  // with defaults filled in
+  [[nodiscard]] const text::Tokenizer& tokenizer() const;
+  [[nodiscard]] const model::Model& model() const;
+  [[nodiscard]] model::Model& model();
+  [[nodiscard]] const gguf::File& file() const;
+  [[nodiscard]] std::string model_name() const;          // general.name, or the file's name
+  [[nodiscard]] std::string_view chat_template() const;  // "" when the file has none
+  [[nodiscard]] const sampling::Params& default_sampling()
+      const;  // for this model, before flags and requests
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace packmule::engine

@@ -1,0 +1,23 @@
+// The one description of how an engine is set up. Flags, configuration and /props are adapters on it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "quant/format.h"
+
+namespace packmule::engine {
+
+struct EngineOptions {
+  std::string model_path;
+  int n_threads = 0;          // 0: all cores this process may use
+  int64_t ctx_size = 0;       // tokens; 0: what the model was trained for, at most kDefaultContext
+  int64_t batch_size = 2048;  // -b: tokens handed to the model between checks for a cancel
+  int64_t ubatch_size = 512;  // -ub
+  quant::Type k_type = quant::Type::kF16;  // -ctk
+  quant::Type v_type = quant::Type::kF16;  // -ctv
+};
+
+inline constexpr int64_t kDefaultContext = 32768;
+
+}  // namespace packmule::engine

@@ -1,0 +1,76 @@
+// A loaded Qwen3-Next model and its forward pass.
+//
+// Facts and shapes: docs/model.md. One call of forward() sends a batch, tokens of one or several sequences,
+// through the compiled schedule and returns logits for the positions asked for.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "cache/sequence.h"
+#include "gguf/file.h"
+#include "model/hparams.h"
+
+namespace packmule::model {
+
+struct ModelOptions {
+  Isa isa = Isa::kRef;
+  int64_t ubatch_size =
+      512;  // most tokens that go through the schedule at once; sizes the activation buffers
+  quant::Type k_type = quant::Type::kF16;
+  quant::Type v_type = quant::Type::kF16;
+};
+
+enum class WantLogits { kNone, kLast, kAll };
+
+/// Consecutive tokens of one sequence, following those it already has.
+struct Slice {
+  cache::Sequence* sequence = nullptr;
+  std::span<const int32_t> tokens;
+  WantLogits want_logits = WantLogits::kLast;
+};
+
+/// Watches a forward pass from inside; for tests and tools. Called on the calling thread.
+class Probe {
+ public:
+  virtual ~Probe() = default;
+  /// Residual stream [hidden] of batch row `row` after `layer`; layer -1 is the embedding.
+  virtual void residual(int layer, int64_t row, std::span<const float> x) = 0;
+  /// Chosen experts of batch row `row`, highest weight first.
+  virtual void experts(int layer, int64_t row, std::span<const int32_t> chosen) = 0;
+};
+
+class Model {
+ public:
+  /// The file must outlive the model: weights are used where it is mapped. The pool is shared with nobody
+  /// while forward() runs. An error names the key or tensor that is missing or has a wrong shape or type.
+  static Result<std::unique_ptr<Model>> load(const gguf::File& file, const ModelOptions& options,
+                                             ThreadPool& pool);
+  ~Model();
+
+  [[nodiscard]] const Hparams& hparams() const;
+  [[nodiscard]] cache::Layout cache_layout() const;
+  [[nodiscard]] int64_t weight_bytes() const;            // all weights the forward pass can touch
+  [[nodiscard]] int64_t weight_bytes_per_token() const;  // read for one decoded token (chosen experts only)
+  [[nodiscard]] int64_t activation_bytes() const;        // buffers owned by the model
+
+  /// Runs slices whose tokens number at most ubatch_size in all (more is an error, as are an unknown token id
+  /// and a sequence twice). Room in each sequence is reserved first; on an error nothing has been written.
+  /// Returns one row of n_vocab logits per position asked for, in batch order, valid until the next call.
+  /// Logits of padding tokens are as computed; the sampler masks them.
+  [[nodiscard]] Result<std::span<const float>> forward(std::span<const Slice> batch, Probe* probe = nullptr);
+
+ private:
+  struct Impl;
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace packmule::model
