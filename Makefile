@@ -1,0 +1,45 @@
+# What a newcomer types. Everything else is CMake: see CMakePresets.json.
+.PHONY: help demo test test-slow test-asan test-tsan test-avx512 fuzz bench setup build clean
+BUILD := build/release
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+
+help:
+	@echo "make demo         install what is missing, build, and let a small model write a few words"
+	@echo "make test         the same set-up, then every test (a few minutes)"
+	@echo "make test-slow    the tests on models of 0.7 GB and more"
+	@echo "make test-asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make test-tsan    unit tests under ThreadSanitizer"
+	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
+	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@cmake --preset release > $(or $(TMPDIR),/tmp)/packmule-configure.log 2>&1 || { cat $(or $(TMPDIR),/tmp)/packmule-configure.log; exit 1; }
+	cmake --build --preset release -j $(JOBS)
+
+demo: build
+	@scripts/demo.sh
+
+test: build
+	ctest --test-dir $(BUILD) -j $(JOBS) -LE slow --output-on-failure --progress
+
+test-slow: build
+	ctest --test-dir $(BUILD) -L slow --output-on-failure
+
+test-asan test-tsan: test-%: setup
+	cmake --preset $*
+	cmake --build --preset $* -j $(JOBS)
+	ctest --test-dir build/$* -j $(JOBS) -LE 'slow|release-only' --output-on-failure
+
+fuzz:
+	@scripts/setup.sh fuzz
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+bench: build
+	bench/run.sh
+
+clean:
+	rm -rf build
