@@ -1,0 +1,9 @@
+#include "kernels/variants.h"
+
+namespace packmule::kernels::avx512 {
+
+void fill_matmul(Kernels& kernels) {
+  ref::fill_matmul(kernels);
+}
+
+}  // namespace packmule::kernels::avx512

@@ -1,0 +1,26 @@
+// What each instruction set's folder gives to the table: two functions, each fills its half of a Kernels.
+//
+// fill_matmul sets `matmul` and `decode` for every format, fill_ops sets everything else. They are called
+// only after isa_usable() has said yes, for their code is compiled with the flags of their instruction set.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace packmule::kernels {
+
+namespace ref {
+void fill_matmul(Kernels& kernels);
+void fill_ops(Kernels& kernels);
+}  // namespace ref
+
+namespace avx2 {
+void fill_matmul(Kernels& kernels);
+void fill_ops(Kernels& kernels);
+}  // namespace avx2
+
+namespace avx512 {
+void fill_matmul(Kernels& kernels);
+void fill_ops(Kernels& kernels);
+}  // namespace avx512
+
+}  // namespace packmule::kernels
