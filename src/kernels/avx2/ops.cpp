@@ -2,6 +2,8 @@
 
 namespace packmule::kernels::avx2 {
 
-void fill_ops(Kernels&) {}
+void fill_ops(Kernels& kernels) {
+  ref::fill_ops(kernels);
+}
 
 }  // namespace packmule::kernels::avx2
