@@ -1,0 +1,27 @@
+// Q5_0: 32 weights in 22 bytes (5.5 bits each), one scale, codes around 16.
+//
+//   byte   0  1   2 .. 5   6 ........ 21
+//          [ d ]  [ high]  [ q[0..15]  ]
+//   high   as one little-endian number: bit w is bit 4 of the code of weight w
+//   q[i]   bits 0-3: low bits of the code of weight i, bits 4-7: of weight 16 + i
+//
+//   weight = (code - 16) * d
+#pragma once
+
+#include <cstdint>
+
+#include "quant/block.h"
+
+namespace packmule::quant {
+
+struct BlockQ5_0 {
+  static constexpr int kElems = kSmallBlock;
+  HalfBits d;
+  uint8_t high[4];
+  uint8_t q[16];
+};
+static_assert(sizeof(BlockQ5_0) == 22);
+
+void decode_q5_0(const void* blocks, float* out, int64_t n_elems);
+
+}  // namespace packmule::quant

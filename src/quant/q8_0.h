@@ -1,0 +1,24 @@
+// Q8_0: 32 weights in 34 bytes (8.5 bits each), one scale.
+//
+//   byte   0  1   2 ........ 33
+//          [ d ]  [ q[0..31]  ]   signed
+//
+//   weight = q[w] * d
+#pragma once
+
+#include <cstdint>
+
+#include "quant/block.h"
+
+namespace packmule::quant {
+
+struct BlockQ8_0 {
+  static constexpr int kElems = kSmallBlock;
+  HalfBits d;
+  int8_t q[32];
+};
+static_assert(sizeof(BlockQ8_0) == 34);
+
+void decode_q8_0(const void* blocks, float* out, int64_t n_elems);
+
+}  // namespace packmule::quant
