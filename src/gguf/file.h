@@ -41,8 +41,8 @@ enum class ValueType : uint32_t {
 };
 [[nodiscard]] std::string_view value_type_name(ValueType type);
 
-/// An array of the file. Numbers are kept as doubles or 64-bit integers by kind, strings as views into the
-/// mapping.
+/// An array of the file, not of arrays. Numbers are kept as doubles or 64-bit integers by kind, strings as
+/// views into the mapping.
 struct Array {
   ValueType element_type = ValueType::kU8;
   std::variant<std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>, std::vector<bool>,
@@ -90,6 +90,7 @@ class File {
   [[nodiscard]] uint32_t version() const;
   [[nodiscard]] uint64_t size_bytes() const;  // of all shards
   [[nodiscard]] int n_shards() const;
+  [[nodiscard]] const std::string& shard_path(int shard) const;  // TensorInfo::shard
 
   /// In file order.
   [[nodiscard]] std::span<const KeyValue> metadata() const;
