@@ -1,0 +1,100 @@
+// From the bytes of a row to vectors of float weights, 32 at a time: the form every matmul works on.
+//
+// A reader has kElems and kBytes (of what one open() covers), a State, open(block, state),
+// weights<g>(block, state, v) for the g-th 32 weights, and kTail: whether a row may end with less than 32,
+// then tail(bytes, n, v) gives the last n with zeros behind. Weights have the bits of the format's scalar
+// decoder.
+#pragma once
+
+#include "kernels/common/decode_iq.h"
+#include "kernels/common/decode_k.h"
+#include "kernels/common/decode_small.h"
+
+namespace packmule::kernels {
+namespace {
+
+constexpr int kGroupElems = 32;
+
+template <int kValue>
+struct Index {
+  static constexpr int value = kValue;
+};
+
+/// f(Index<0>{}), f(Index<1>{}), ... f(Index<kEnd - 1>{}).
+template <int kEnd, int kBegin = 0, class F>
+[[gnu::always_inline]] inline void unrolled(F&& f) {
+  if constexpr (kBegin < kEnd) {
+    f(Index<kBegin>{});
+    unrolled<kEnd, kBegin + 1>(f);
+  }
+}
+
+template <class S, class Decoder>
+struct BlockReader {
+  using Block = typename Decoder::Block;
+  using State = BlockScales<Decoder::kGroups * Decoder::kScales, Decoder::kOffset>;
+  static constexpr int kElems = Block::kElems;
+  static constexpr int kBytes = sizeof(Block);
+  static constexpr bool kTail = false;
+
+  [[gnu::always_inline]] static void open(const uint8_t* block, State& state) {
+    Decoder::open(*reinterpret_cast<const Block*>(block), state);
+  }
+
+  template <int kGroup>
+  [[gnu::always_inline]] static void weights(const uint8_t* block, const State& state,
+                                             typename S::Floats* v) {
+    constexpr int kVectors = kGroupElems / S::kWidth;
+    S::from_int8(Decoder::template codes<kGroup>(*reinterpret_cast<const Block*>(block)), v);
+    for (int i = 0; i < kVectors; ++i) {
+      const int scale = kGroup * Decoder::kScales + i * Decoder::kScales / kVectors;
+      v[i] = S::mul(v[i], S::set(state.scale[scale]));
+      if constexpr (Decoder::kOffset) v[i] = S::add(v[i], S::set(state.offset[scale]));
+    }
+  }
+};
+
+/// Formats of one weight a block. Element: the stored type and how a vector of it becomes floats.
+template <class S, class Element>
+struct ElementReader {
+  using Stored = typename Element::Stored;
+  struct State {};
+  static constexpr int kElems = kGroupElems;
+  static constexpr int kBytes = kGroupElems * sizeof(Stored);
+  static constexpr bool kTail = true;
+
+  static void open(const uint8_t*, State&) {}
+
+  template <int>
+  [[gnu::always_inline]] static void weights(const uint8_t* bytes, const State&, typename S::Floats* v) {
+    for (int i = 0; i < kGroupElems / S::kWidth; ++i)
+      v[i] = Element::load(reinterpret_cast<const Stored*>(bytes) + i * S::kWidth);
+  }
+
+  static void tail(const uint8_t* bytes, int64_t n, typename S::Floats* v) {
+    Stored padded[kGroupElems] = {};
+    std::memcpy(padded, bytes, static_cast<size_t>(n) * sizeof(Stored));
+    weights<0>(reinterpret_cast<const uint8_t*>(padded), State{}, v);
+  }
+};
+
+template <class S>
+struct ElementF32 {
+  using Stored = float;
+  static typename S::Floats load(const float* p) { return S::load(p); }
+};
+
+template <class S>
+struct ElementF16 {
+  using Stored = uint16_t;
+  static typename S::Floats load(const uint16_t* p) { return S::from_half(p); }
+};
+
+template <class S>
+struct ElementBF16 {
+  using Stored = uint16_t;
+  static typename S::Floats load(const uint16_t* p) { return S::from_bf16(p); }
+};
+
+}  // namespace
+}  // namespace packmule::kernels
