@@ -1,0 +1,211 @@
+// Loading a model: hyper-parameters, weights, the schedule; and running it.
+#include <cmath>
+#include <utility>
+
+#include "model/attention.h"
+#include "model/delta_net.h"
+#include "model/model.h"
+#include "model/moe.h"
+#include "model/projection.h"
+#include "model/schedule.h"
+#include "model/weights.h"
+#include "model/workspace.h"
+
+namespace packmule::model {
+namespace {
+
+constexpr int64_t kMaxUbatch = 1 << 16;
+
+cache::Layout layout_of(const Hparams& h, const ModelOptions& options) {
+  cache::Layout layout;
+  layout.recurrent = h.recurrent;
+  layout.n_kv_heads = h.n_kv_heads;
+  layout.head_dim = h.head_dim;
+  layout.k_type = options.k_type;
+  layout.v_type = options.v_type;
+  layout.conv_channels = h.conv_channels();
+  layout.conv_taps = h.conv_taps;
+  layout.n_v_heads = h.n_v_heads;
+  layout.dk = h.dk;
+  layout.dv = h.dv;
+  return layout;
+}
+
+Schedule compile(const Hparams& h, const Weights& weights, const cache::Layout& layout, int n_threads) {
+  Schedule schedule;
+  schedule.push_back(make_embedding(weights.embedding));
+  for (int layer = 0; layer < h.n_layers; ++layer) {
+    const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
+    const std::vector<Projection>& in = w.recurrent ? w.delta_net.in : w.attention.in;
+    schedule.push_back(make_input_projections(w.mixer_norm, h.rms_eps, in, n_threads));
+    schedule.push_back(w.recurrent ? make_delta_rule(layer, h, w.delta_net)
+                                   : make_attention(layer, h, layout, w.attention));
+    schedule.push_back(make_output_projection(w.recurrent ? w.delta_net.out : w.attention.out, n_threads));
+    schedule.push_back(make_router(layer, h, w.moe_norm, w.moe, n_threads));
+    schedule.push_back(make_gate_up(h, w.moe, n_threads));
+    schedule.push_back(make_down(layer, h, w.moe, n_threads));
+  }
+  schedule.push_back(make_head(weights.output_norm, h.rms_eps, weights.output, n_threads));
+  return schedule;
+}
+
+}  // namespace
+
+struct Model::Impl {
+  Impl(Hparams&& h, const ModelOptions& o, ThreadPool& p)
+      : hparams(std::move(h)),
+        options(o),
+        pool(p),
+        kernels(kernels::kernels_for(o.isa)),
+        layout(layout_of(hparams, o)) {
+    const auto n = static_cast<size_t>(o.ubatch_size);
+    tokens.resize(n);
+    slice_of.resize(n);
+    logit_rows.resize(n);
+    slices.resize(n);
+    attention_blocks.resize(n);
+    // theta^(-2i/n): angles of far positions lose their fraction in float32.
+    for (int64_t i = 0; i < hparams.rope_dims / 2; ++i)
+      inverse_frequency.push_back(
+          std::pow(static_cast<double>(hparams.rope_theta),
+                   -2.0 * static_cast<double>(i) / static_cast<double>(hparams.rope_dims)));
+  }
+
+  Status check(std::span<const Slice> batch) const;
+  void lay_out(std::span<const Slice> batch);
+  void rotate(Pass& pass) const;
+
+  Hparams hparams;
+  ModelOptions options;
+  ThreadPool& pool;
+  const kernels::Kernels& kernels;
+  cache::Layout layout;
+  Weights weights;
+  Workspace ws;
+  Schedule schedule;
+  std::vector<double> inverse_frequency;
+
+  // The batch at hand; sized for the largest.
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> slice_of;
+  std::vector<int32_t> logit_rows;
+  std::vector<SliceRows> slices;
+  std::vector<AttentionBlock> attention_blocks;
+  size_t n_rows = 0, n_logit_rows = 0, n_slices = 0, n_attention_blocks = 0;
+};
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+
+Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOptions& options,
+                                           ThreadPool& pool) {
+  if (!isa_usable(options.isa))
+    return fail(ErrorKind::kUnsupported, "this processor has no {}; take ref", isa_name(options.isa));
+  if (options.ubatch_size < 1 || options.ubatch_size > kMaxUbatch)
+    return fail(ErrorKind::kInvalidArgument, "--ubatch-size: expected 1 to {}, found {}", kMaxUbatch,
+                options.ubatch_size);
+  PACKMULE_TRY(Hparams hparams, Hparams::read(file));
+  auto impl = std::make_unique<Impl>(std::move(hparams), options, pool);
+  const Hparams& h = impl->hparams;
+  PACKMULE_TRY_STATUS(impl->layout.validate());
+  PACKMULE_TRY(impl->weights, Weights::bind(file, h, impl->kernels));
+  PACKMULE_TRY(impl->ws, Workspace::allocate(h, options.ubatch_size, pool.n_threads()));
+  impl->schedule = compile(h, impl->weights, impl->layout, pool.n_threads());
+  return std::unique_ptr<Model>(new Model(std::move(impl)));
+}
+
+const Hparams& Model::hparams() const {
+  return impl_->hparams;
+}
+cache::Layout Model::cache_layout() const {
+  return impl_->layout;
+}
+int64_t Model::weight_bytes() const {
+  return impl_->weights.total_bytes;
+}
+int64_t Model::weight_bytes_per_token() const {
+  return impl_->weights.bytes_per_token;
+}
+int64_t Model::activation_bytes() const {
+  return static_cast<int64_t>(impl_->ws.memory.size_bytes());
+}
+
+Status Model::Impl::check(std::span<const Slice> batch) const {
+  int64_t total = 0;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const Slice& slice = batch[i];
+    if (slice.sequence == nullptr || slice.tokens.empty())
+      return fail(ErrorKind::kInvalidArgument, "batch: slice {} has {}", i,
+                  slice.sequence == nullptr ? "no sequence" : "no tokens");
+    if (slice.sequence->layout() != layout)
+      return fail(ErrorKind::kInvalidArgument, "batch: slice {}: its cache was made for another model", i);
+    for (size_t j = 0; j < i; ++j)
+      if (batch[j].sequence == slice.sequence)
+        return fail(ErrorKind::kInvalidArgument, "batch: slices {} and {} are of the same sequence", j, i);
+    total += static_cast<int64_t>(slice.tokens.size());
+    if (total > options.ubatch_size)
+      return fail(ErrorKind::kInvalidArgument, "batch: expected at most {} tokens, found {} or more",
+                  options.ubatch_size, total);
+    for (const int32_t token : slice.tokens)
+      if (token < 0 || token >= hparams.n_vocab)
+        return fail(ErrorKind::kInvalidArgument, "batch: token id {} is outside the vocabulary, 0 to {}",
+                    token, hparams.n_vocab - 1);
+  }
+  return {};
+}
+
+void Model::Impl::lay_out(std::span<const Slice> batch) {
+  n_rows = n_logit_rows = n_slices = n_attention_blocks = 0;
+  for (const Slice& slice : batch) {
+    const auto first = static_cast<int64_t>(n_rows);
+    const auto n = static_cast<int64_t>(slice.tokens.size());
+    for (int64_t begin = 0; begin < n; begin += kAttentionTokens)
+      attention_blocks[n_attention_blocks++] = {static_cast<int32_t>(n_slices), first + begin,
+                                                std::min(kAttentionTokens, n - begin)};
+    for (int64_t i = 0; i < n; ++i) {
+      if (slice.want_logits == WantLogits::kAll || (slice.want_logits == WantLogits::kLast && i == n - 1))
+        logit_rows[n_logit_rows++] = static_cast<int32_t>(n_rows);
+      slice_of[n_rows] = static_cast<int32_t>(n_slices);
+      tokens[n_rows++] = slice.tokens[static_cast<size_t>(i)];
+    }
+    slices[n_slices++] = {slice.sequence, first, n, slice.sequence->n_tokens()};
+  }
+}
+
+void Model::Impl::rotate(Pass& pass) const {
+  const int64_t half = hparams.rope_dims / 2;
+  pass.for_each_row(pass.n_rows, [&](int64_t row) {
+    const SliceRows& slice = pass.slices[static_cast<size_t>(pass.slice_of[static_cast<size_t>(row)])];
+    const auto position = static_cast<double>(slice.position + row - slice.row);
+    for (int64_t i = 0; i < half; ++i) {
+      const double angle = position * inverse_frequency[static_cast<size_t>(i)];
+      pass.ws.cos[row * half + i] = static_cast<float>(std::cos(angle));
+      pass.ws.sin[row * half + i] = static_cast<float>(std::sin(angle));
+    }
+  });
+}
+
+Result<std::span<const float>> Model::forward(std::span<const Slice> batch, Probe* probe) {
+  Impl& impl = *impl_;
+  PACKMULE_TRY_STATUS(impl.check(batch));
+  for (const Slice& slice : batch)
+    PACKMULE_TRY_STATUS(slice.sequence->reserve(static_cast<int64_t>(slice.tokens.size())));
+  impl.lay_out(batch);
+  Pass pass{impl.kernels,
+            impl.pool,
+            impl.ws,
+            static_cast<int64_t>(impl.n_rows),
+            {impl.slices.data(), impl.n_slices},
+            {impl.tokens.data(), impl.n_rows},
+            {impl.slice_of.data(), impl.n_rows},
+            {impl.attention_blocks.data(), impl.n_attention_blocks},
+            {impl.logit_rows.data(), impl.n_logit_rows},
+            probe};
+  impl.rotate(pass);
+  for (const std::unique_ptr<Step>& step : impl.schedule) step->run(pass);
+  for (const SliceRows& slice : pass.slices) slice.sequence->advance(slice.n_rows);
+  return std::span<const float>(impl.ws.logits,
+                                impl.n_logit_rows * static_cast<size_t>(impl.hparams.n_vocab));
+}
+
+}  // namespace packmule::model

@@ -1,0 +1,115 @@
+#include "model/workspace.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "cache/sequence.h"
+#include "kernels/kernels.h"
+#include "model/weights.h"
+
+namespace packmule::model {
+namespace {
+
+constexpr int64_t kAlignBytes = 64;
+constexpr int64_t kAlignFloats = kAlignBytes / static_cast<int64_t>(sizeof(float));
+
+/// Collects wishes, then allocates them as one buffer.
+class Arena {
+ public:
+  template <class T>
+  void want(T*& pointer, int64_t n_rows, int64_t n_cols = 1) {
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(n_rows, n_cols, &bytes) ||
+        __builtin_mul_overflow(bytes, static_cast<int64_t>(sizeof(T)), &bytes) ||
+        __builtin_add_overflow(bytes, kAlignBytes - 1, &bytes)) {
+      too_large_ = true;
+      return;
+    }
+    bytes = bytes / kAlignBytes * kAlignBytes;
+    const int64_t offset = size_;
+    too_large_ |= __builtin_add_overflow(size_, bytes, &size_);
+    wishes_.push_back([&pointer, offset](std::byte* base) { pointer = reinterpret_cast<T*>(base + offset); });
+  }
+
+  void want(Rows& rows, int64_t n_rows, int64_t n_cols) {
+    rows.n_rows = n_rows;
+    rows.n_cols = n_cols;
+    rows.stride = (n_cols + kAlignFloats - 1) / kAlignFloats * kAlignFloats;
+    want(rows.data, n_rows, rows.stride);
+    want(rows.pointers, n_rows);
+    rows_.push_back(&rows);
+  }
+
+  Status allocate(AlignedBuffer& memory) {
+    if (too_large_)
+      return fail(ErrorKind::kOutOfMemory,
+                  "activations: more bytes than any memory holds; take a smaller --ubatch-size");
+    PACKMULE_TRY(memory, AlignedBuffer::allocate(static_cast<size_t>(size_), "activations"));
+    for (const auto& grant : wishes_) grant(memory.data());
+    for (Rows* rows : rows_)
+      for (int64_t i = 0; i < rows->n_rows; ++i) rows->pointers[i] = rows->row(i);
+    return {};
+  }
+
+ private:
+  std::vector<std::function<void(std::byte*)>> wishes_;
+  std::vector<Rows*> rows_;
+  int64_t size_ = 0;
+  bool too_large_ = false;
+};
+
+void want_worker(Arena& arena, WorkerScratch& w, const Hparams& h, int64_t n_results) {
+  const int64_t widest =
+      std::max({h.hidden, h.expert_ff, h.shared_ff, h.n_v_heads * h.dv, h.n_heads * h.head_dim});
+  const int64_t r = h.n_v_heads / h.n_k_heads;
+  const int64_t n_queries = kAttentionTokens * (h.n_heads / h.n_kv_heads);
+  arena.want(w.matmul, kernels::matmul_scratch_floats(widest));
+  arena.want(w.delta, kernels::delta_scratch_floats(h.dk, h.dv));
+  arena.want(w.attention, kernels::attention_scratch_floats(n_queries, h.head_dim, cache::kPageTokens));
+  arena.want(w.y, n_results);
+  arena.want(w.block, n_results, kMaxBlockRows);
+  arena.want(w.block_sum, kMaxBlockRows);
+  arena.want(w.q, kernels::kDeltaChunk, h.dk);
+  arena.want(w.k, kernels::kDeltaChunk, h.dk);
+  arena.want(w.v, kernels::kDeltaChunk, r * h.dv);
+  arena.want(w.g, kernels::kDeltaChunk, r);
+  arena.want(w.beta, kernels::kDeltaChunk, r);
+  arena.want(w.queries, n_queries);
+  arena.want(w.outputs, n_queries);
+  arena.want(w.n_visible, n_queries);
+}
+
+}  // namespace
+
+Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int n_threads) {
+  const int64_t n_tokens = ubatch_size;
+  const int64_t n_pairs = n_tokens * h.n_experts_used;
+  Workspace ws;
+  Arena arena;
+  arena.want(ws.x, n_tokens, h.hidden);
+  arena.want(ws.h, n_tokens, h.hidden);
+  arena.want(ws.in, n_tokens, std::max(DeltaColumns(h).total, AttentionColumns(h).total));
+  arena.want(ws.mixed, n_tokens, std::max(h.n_v_heads * h.dv, h.n_heads * h.head_dim));
+  arena.want(ws.router, n_tokens, h.n_experts);
+  arena.want(ws.chosen, n_pairs);
+  arena.want(ws.chosen_weight, n_pairs);
+  arena.want(ws.shared_weight, n_tokens);
+  arena.want(ws.group_begin, h.n_experts + 1);
+  arena.want(ws.pair_position, n_pairs);
+  arena.want(ws.pair_input, n_pairs);
+  arena.want(ws.gate, n_pairs, h.expert_ff);
+  arena.want(ws.up, n_pairs, h.expert_ff);
+  arena.want(ws.shared_gate, n_tokens, h.shared_ff);
+  arena.want(ws.shared_up, n_tokens, h.shared_ff);
+  arena.want(ws.cos, n_tokens, h.rope_dims / 2);
+  arena.want(ws.sin, n_tokens, h.rope_dims / 2);
+  arena.want(ws.logits, n_tokens, h.n_vocab);
+  ws.groups.resize(static_cast<size_t>(std::min(h.n_experts, n_pairs)));
+  ws.workers.resize(static_cast<size_t>(n_threads));
+  for (WorkerScratch& worker : ws.workers) want_worker(arena, worker, h, n_tokens + n_pairs);
+  PACKMULE_TRY_STATUS(arena.allocate(ws.memory));
+  return ws;
+}
+
+}  // namespace packmule::model

@@ -1,0 +1,93 @@
+// All memory of the forward pass besides weights and caches, allocated once for a largest batch.
+//
+// T is the ubatch size, k the experts a token uses. Activations are [rows, cols] in float32, one row a token
+// unless noted.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/result.h"
+#include "model/hparams.h"
+
+namespace packmule::model {
+
+/// Rows of a matrix product that one work item computes: at most this many, so that results which are used up
+/// at once can stay in a thread's own memory.
+inline constexpr int64_t kMaxBlockRows = 64;
+/// Query tokens that one attention item handles.
+inline constexpr int64_t kAttentionTokens = 16;
+
+/// An activation matrix with its table of row pointers, as the kernels want them.
+struct Rows {
+  float* data = nullptr;
+  float** pointers = nullptr;  // one for each row
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  int64_t stride = 0;  // floats from row to row
+
+  [[nodiscard]] float* row(int64_t i) const { return data + i * stride; }
+};
+
+/// Pairs (token, slot) that chose the same expert lie side by side: positions [begin, end) of the pair order.
+struct ExpertGroup {
+  int32_t expert = 0;
+  int32_t begin = 0;
+  int32_t end = 0;
+};
+
+/// What one thread needs for itself.
+struct WorkerScratch {
+  float* matmul = nullptr;
+  float* delta = nullptr;
+  float* attention = nullptr;
+  float** y = nullptr;  // [T * (k + 1)] output pointers of the product at hand
+
+  // A block of rows of a product, [T * (k + 1)] results of at most kMaxBlockRows, and the sum of some.
+  float* block = nullptr;
+  float* block_sum = nullptr;
+
+  // DeltaNet, one chunk of tokens of one k-head and its r value heads.
+  float* q = nullptr;     // [chunk, dk]
+  float* k = nullptr;     // [chunk, dk]
+  float* v = nullptr;     // [chunk, r * dv]
+  float* g = nullptr;     // [chunk, r]
+  float* beta = nullptr;  // [chunk, r]
+
+  // Attention, the queries of one item.
+  const float** queries = nullptr;
+  float** outputs = nullptr;
+  int32_t* n_visible = nullptr;
+};
+
+struct Workspace {
+  Rows x;      // residual stream [T, hidden]
+  Rows h;      // normalised input of a mixer, the MoE or the head [T, hidden]
+  Rows in;     // input projections of a mixer [T, DeltaColumns or AttentionColumns]
+  Rows mixed;  // output of a mixer before its output projection [T, nv * dv or n_heads * head_dim]
+
+  Rows router;                     // [T, n_experts]
+  int32_t* chosen = nullptr;       // [T, k] experts, highest weight first
+  float* chosen_weight = nullptr;  // [T, k]
+  float* shared_weight = nullptr;  // [T]
+  // The pairs (token, slot) sorted by expert, stable.
+  std::vector<ExpertGroup> groups;  // of which n_groups are in use
+  int64_t n_groups = 0;
+  int32_t* group_begin = nullptr;      // [n_experts + 1], while sorting
+  int32_t* pair_position = nullptr;    // [T, k]: where the pair lies in the order
+  const float** pair_input = nullptr;  // [T * k] in that order: row of h
+  Rows gate, up;                       // [T * k, expert_ff] in that order; gate becomes silu(gate) * up
+  Rows shared_gate, shared_up;         // [T, shared_ff]
+
+  float* cos = nullptr;  // [T, rope_dims / 2] of each row's position
+  float* sin = nullptr;
+  float* logits = nullptr;  // [T, n_vocab] without gaps; as many rows are touched as are asked for
+
+  std::vector<WorkerScratch> workers;
+  AlignedBuffer memory;
+
+  static Result<Workspace> allocate(const Hparams& hparams, int64_t ubatch_size, int n_threads);
+};
+
+}  // namespace packmule::model
