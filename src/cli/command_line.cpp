@@ -72,6 +72,7 @@ int run_command_line(std::vector<std::string> args) {
   app.require_subcommand(1);
   app.footer("'packmule VERB --help' lists the flags of a verb.");
   add_inspect(app, chosen);
+  add_logits(app, chosen);
 
   args = with_long_names(std::move(args));
   std::reverse(args.begin(), args.end());  // the parser wants them so

@@ -24,5 +24,6 @@ namespace packmule::cli {
 using Action = std::function<Status()>;
 
 void add_inspect(CLI::App& app, Action& chosen);
+void add_logits(CLI::App& app, Action& chosen);
 
 }  // namespace packmule::cli
