@@ -8,6 +8,8 @@
 #pragma once
 
 #include <chrono>
+#include <ctime>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,23 +20,33 @@
 namespace packmule::chat {
 
 struct TemplateLimits {
-  std::chrono::milliseconds time{800};      // of one render
+  /// Processor time of one render or of compiling; a template cannot wait for anything, so on an idle machine
+  /// that is the time on the clock. On a busy one it gets up to kWallTimeFactor times as long on the clock.
+  std::chrono::milliseconds time{800};
   size_t memory_bytes = size_t{512} << 20;  // address space of the worker
   size_t output_bytes = size_t{64} << 20;
 };
 
+inline constexpr int kWallTimeFactor = 5;
+
+/// The local time the template's strftime_now(format) formats.
+using Clock = std::function<std::tm()>;
+[[nodiscard]] std::tm local_time_now();
+
 class TemplateEngine {
  public:
   /// Starts the worker and compiles the template. A damaged template is an error with the line and Jinja's
-  /// reason.
+  /// reason. The interpreter is /usr/bin/python3, or the one the environment variable PACKMULE_PYTHON names.
   static Result<std::unique_ptr<TemplateEngine>> create(std::string_view template_source,
-                                                        TemplateLimits limits = {});
+                                                        TemplateLimits limits = {},
+                                                        Clock clock = local_time_now);
   ~TemplateEngine();
 
   /// Renders with `messages` (array), `tools` (array, or null: the variable is not passed at all) and further
   /// variables of the object `kwargs` (add_generation_prompt, enable_thinking, ...). A message given to the
-  /// template's raise_exception comes back word for word as the error's message. Thread-safe; one render at a
-  /// time.
+  /// template's raise_exception comes back word for word as the error's message; all other errors begin with
+  /// "chat template". Thread-safe; one render at a time. After an error the engine goes on working: a worker
+  /// that had to be ended is started again by the next render.
   [[nodiscard]] Result<std::string> render(const Json& messages, const Json& tools, const Json& kwargs);
 
  private:
