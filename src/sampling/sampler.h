@@ -2,7 +2,11 @@
 //
 // Order of the chain, as llama-server's users know it: logit bias -> penalties -> top-k -> top-p -> min-p ->
 // temperature -> draw. Temperature <= 0 is greedy: the largest logit after bias and penalties, the lowest id
-// on a tie. Same parameters, same seed, same logits: same tokens, on every machine.
+// on a tie. Same parameters, same seed, same logits: same tokens, on every machine: random numbers and the
+// exponential are our own, sums run in a fixed order.
+//
+// A logit that is NaN counts as -inf, one that is +inf as the largest float. If no token is left that may be
+// drawn (all -inf), the lowest id that is not on the never list is taken.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +16,11 @@
 #include <vector>
 
 #include "base/result.h"
+#include "sampling/random_bits.h"
 
 namespace packmule::sampling {
 
+inline constexpr size_t kSortedCandidates = 256;
 inline constexpr uint32_t kRandomSeed = 0xffffffffu;  // as llama.cpp's -s -1
 
 struct Params {
@@ -39,8 +45,8 @@ struct Params {
 
 struct Candidate {
   int32_t id;
-  float logit;
-  float probability;
+  float logit;        // after bias and penalties, before temperature
+  float probability;  // of being drawn
 };
 
 /// The state of one generation: parameters, random numbers, and the tokens seen so far.
@@ -49,22 +55,38 @@ class Sampler {
   /// `never` lists token ids that must not be drawn (padding).
   Sampler(Params params, int64_t n_vocab, std::vector<int32_t> never);
 
-  /// Tells the sampler a token of the prompt (counts for the penalties only).
+  /// Tells the sampler a token of the sequence, of the prompt or drawn (counts for the penalties only).
   void accept(int32_t token);
-  /// Draws the next token; `logits` has n_vocab entries and is not changed. Does not accept it.
+  /// Draws the next token; `logits` has n_vocab entries and is not changed. Does not accept it, and does not
+  /// allocate. -1 if every id is on the never list.
   [[nodiscard]] int32_t sample(std::span<const float> logits);
-  /// The candidates the last draw chose from, most probable first (after the whole chain).
+  /// The candidates the last draw chose from, most probable first (after the whole chain). When top-k and
+  /// top-p are off they may be the whole vocabulary: then only the first kSortedCandidates, and those up to
+  /// the drawn one, are sure to be in order.
   [[nodiscard]] std::span<const Candidate> candidates() const { return candidates_; }
   [[nodiscard]] uint32_t seed() const { return seed_; }  // the one in use, also when it was random
 
  private:
+  void apply_bias_and_penalties(std::span<const float> logits);
+  int32_t choose_greedy();
+  void keep_top_k(size_t k);
+  void keep_all();
+  void sort_first(size_t n);
+  double weigh(double temperature);
+  void keep_top_p(double total);
+  void keep_min_p();
+  int32_t draw(double total);
+
   Params params_;
   uint32_t seed_ = 0;
-  uint64_t random_state_[4] = {};
-  std::vector<int32_t> history_;
+  RandomBits random_;
   std::vector<int32_t> never_;
-  std::vector<float> work_;
+  std::vector<int32_t> window_;  // the last repeat_last_n tokens, a ring; unused when the window is unlimited
+  size_t window_next_ = 0;
+  std::vector<int32_t> counts_;  // [n_vocab] occurrences in the window
+  std::vector<float> work_;      // [n_vocab] logits after bias and penalties
   std::vector<Candidate> candidates_;
+  size_t n_sorted_ = 0;  // leading candidates that are in their final order
 };
 
 }  // namespace packmule::sampling
