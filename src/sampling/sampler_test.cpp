@@ -105,8 +105,7 @@ TEST(Sampler, CandidatesAgreeWithTheDefinition) {
   std::mt19937 random(3);
   for (int round = 0; round < 600; ++round) {
     const size_t n = std::vector<size_t>{1, 2, 7, 50, 600, 5000}[random() % 6];
-    const std::vector<float> logits =
-        random_logits(random, n, 0.1f + static_cast<float>(random() % 50) / 10.0f);
+    std::vector<float> logits = random_logits(random, n, 0.1f + static_cast<float>(random() % 50) / 10.0f);
     Params params = off();
     params.temperature = std::vector<float>{0.05f, 0.7f, 1.0f, 5.0f}[random() % 4];
     params.top_k = std::vector<int32_t>{-1, 0, 1, 3, 20, 400, 100000}[random() % 7];
