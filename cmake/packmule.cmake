@@ -33,9 +33,10 @@ function(packmule_library name)
   target_link_libraries(packmule_${name} PUBLIC ${A_LIBS})
 endfunction()
 
-# packmule_test(NAME SOURCES ... DEPS ... LIBS ... LABELS ...): a GoogleTest binary, every TEST its own ctest entry.
+# packmule_test(NAME SOURCES ... DEPS ... LIBS ... LABEL x TIMEOUT s): a GoogleTest binary, every TEST its own ctest
+# entry. One label at most: test discovery loses all but the first of a list. "slow" tests are not in `make test`.
 function(packmule_test name)
-  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(A "" "TIMEOUT;LABEL" "SOURCES;DEPS;LIBS" ${ARGN})
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 120)
   endif()
@@ -48,7 +49,7 @@ function(packmule_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE packmule_testing GTest::gmock GTest::gtest_main ${A_LIBS})
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-                       PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
+                       PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABEL}")
 endfunction()
 
 # packmule_fuzzer(NAME SOURCES ... DEPS ...): a libFuzzer binary with ASan and UBSan; only with PACKMULE_FUZZ.
