@@ -20,6 +20,9 @@ if(PACKMULE_SANITIZE)
   add_compile_options(-fsanitize=${PACKMULE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
   add_link_options(-fsanitize=${PACKMULE_SANITIZE})
 endif()
+if(PACKMULE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # libraries tell the fuzzer which branches were taken
+endif()
 
 # packmule_library(NAME SOURCES ... DEPS ... LIBS ...): static library packmule_NAME of the folder src/NAME.
 # DEPS are packmule folders, LIBS are outside libraries; both are public.
@@ -52,7 +55,8 @@ function(packmule_test name)
                        PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABEL}")
 endfunction()
 
-# packmule_fuzzer(NAME SOURCES ... DEPS ...): a libFuzzer binary with ASan and UBSan; only with PACKMULE_FUZZ.
+# packmule_fuzzer(NAME SOURCES ... DEPS ...): a libFuzzer binary with ASan and UBSan; only with PACKMULE_FUZZ. The
+# target `fuzzers` builds all of them.
 function(packmule_fuzzer name)
   if(NOT PACKMULE_FUZZ)
     return()
@@ -65,4 +69,8 @@ function(packmule_fuzzer name)
   endforeach()
   target_link_libraries(${name} PRIVATE ${A_LIBS})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  if(NOT TARGET fuzzers)
+    add_custom_target(fuzzers)
+  endif()
+  add_dependencies(fuzzers ${name})
 endfunction()
