@@ -1,0 +1,52 @@
+// What the endpoints need of a model. The real one wraps the engine and its chat template (engine_backend.h);
+// tests bring their own.
+#pragma once
+
+#include <cstdint>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "engine/engine.h"
+
+namespace packmule::api {
+
+struct ModelInfo {
+  std::string name;         // what /v1/models and the answers call it
+  int64_t created = 0;      // seconds since 1970: when the server loaded it
+  int64_t n_vocab = 0;      // rows of the embedding
+  int64_t n_ctx = 0;        // tokens of context this server gives
+  int64_t n_ctx_train = 0;  // tokens of context the model was trained for
+  int64_t n_embd = 0;       // width of the hidden state
+  int64_t n_params = 0;     // weights
+  int64_t size_bytes = 0;   // of the weights as stored
+};
+
+/// All but `generate` may be called from several threads at once, also while it runs; `generate` from one.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  [[nodiscard]] virtual const ModelInfo& info() const = 0;
+  [[nodiscard]] virtual const sampling::Params& default_sampling() const = 0;
+
+  /// Prompt text; `tools` null when there are none.
+  [[nodiscard]] virtual Result<std::string> apply_template(const Json& messages, const Json& tools,
+                                                           const Json& kwargs) = 0;
+  /// The template wants tool-call arguments as objects, not as JSON text (see messages.h).
+  [[nodiscard]] virtual bool needs_object_arguments() const = 0;
+  [[nodiscard]] virtual Result<std::vector<int32_t>> tokenize(std::string_view text,
+                                                              text::ParseSpecial special) const = 0;
+  /// Put before a prompt when special tokens are added; -1: none.
+  [[nodiscard]] virtual int32_t bos() const = 0;
+  /// Bytes of a token, control tokens included; "" for an id that has none.
+  [[nodiscard]] virtual std::string_view token_bytes(int32_t token) const = 0;
+  [[nodiscard]] virtual Result<engine::Outcome> generate(const engine::Request& request,
+                                                         const engine::Callbacks& callbacks,
+                                                         std::stop_token stop) = 0;
+};
+
+}  // namespace packmule::api

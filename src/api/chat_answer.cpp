@@ -1,0 +1,119 @@
+#include "api/chat_answer.h"
+
+#include <chrono>
+#include <random>
+
+namespace packmule::api {
+namespace {
+
+std::string new_id() {
+  constexpr std::string_view kAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  std::random_device random;
+  std::uniform_int_distribution<size_t> letter(0, kAlphabet.size() - 1);
+  std::string id = "chatcmpl-";
+  for (int i = 0; i < 32; ++i) id += kAlphabet[letter(random)];
+  return id;
+}
+
+Json usage(const engine::Statistics& s) {
+  return {{"prompt_tokens", s.prompt_tokens},
+          {"completion_tokens", s.generated_tokens},
+          {"total_tokens", s.prompt_tokens + s.generated_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", s.cached_tokens}}}};
+}
+
+/// llama-server's figures; prompt_n counts the tokens that were processed, not those found in the cache.
+Json timings(const engine::Statistics& s) {
+  const int64_t prompt_n = s.prompt_tokens - s.cached_tokens;
+  const auto each = [](double ms, int64_t n) { return n > 0 ? ms / static_cast<double>(n) : 0.0; };
+  return {{"cache_n", s.cached_tokens},
+          {"prompt_n", prompt_n},
+          {"prompt_ms", s.prompt_ms},
+          {"prompt_per_token_ms", each(s.prompt_ms, prompt_n)},
+          {"prompt_per_second", s.prompt_per_second()},
+          {"predicted_n", s.generated_tokens},
+          {"predicted_ms", s.generate_ms},
+          {"predicted_per_token_ms", each(s.generate_ms, s.generated_tokens)},
+          {"predicted_per_second", s.generate_per_second()}};
+}
+
+Json choice(Json delta, Json reason) {
+  return Json::array({{{"index", 0},
+                       {"delta", std::move(delta)},
+                       {"logprobs", nullptr},
+                       {"finish_reason", std::move(reason)}}});
+}
+
+}  // namespace
+
+std::string_view finish_reason(engine::FinishReason reason) {
+  switch (reason) {
+    case engine::FinishReason::kLength:
+    case engine::FinishReason::kContextFull:
+      return "length";
+    case engine::FinishReason::kEndOfTurn:
+    case engine::FinishReason::kStopString:
+    case engine::FinishReason::kCancelled:  // never answered: whoever would read it has left
+      break;
+  }
+  return "stop";
+}
+
+ChatAnswer::ChatAnswer(std::string model, bool with_usage)
+    : id_(new_id()),
+      model_(std::move(model)),
+      created_(std::chrono::duration_cast<std::chrono::seconds>(
+                   std::chrono::system_clock::now().time_since_epoch())
+                   .count()),
+      with_usage_(with_usage) {}
+
+Json ChatAnswer::whole(const engine::Outcome& outcome, const chat::ReasoningSplitter::Delta& text) const {
+  Json message = {{"role", "assistant"}, {"content", text.content}};
+  if (!text.reasoning.empty()) message["reasoning_content"] = text.reasoning;
+  return {{"id", id_},
+          {"object", "chat.completion"},
+          {"created", created_},
+          {"model", model_},
+          {"choices", Json::array({{{"index", 0},
+                                    {"message", std::move(message)},
+                                    {"logprobs", nullptr},
+                                    {"finish_reason", finish_reason(outcome.reason)}}})},
+          {"usage", usage(outcome.statistics)},
+          {"timings", timings(outcome.statistics)}};
+}
+
+Json ChatAnswer::chunk(Json choices) const {
+  Json out = {{"id", id_},
+              {"object", "chat.completion.chunk"},
+              {"created", created_},
+              {"model", model_},
+              {"choices", std::move(choices)}};
+  if (with_usage_) out["usage"] = nullptr;
+  return out;
+}
+
+Json ChatAnswer::first_chunk() const {
+  return chunk(choice({{"role", "assistant"}, {"content", ""}}, nullptr));
+}
+
+Json ChatAnswer::text_chunk(const chat::ReasoningSplitter::Delta& text) const {
+  Json delta = Json::object();
+  if (!text.reasoning.empty()) delta["reasoning_content"] = text.reasoning;
+  if (!text.content.empty()) delta["content"] = text.content;
+  return chunk(choice(std::move(delta), nullptr));
+}
+
+Json ChatAnswer::finish_chunk(const engine::Outcome& outcome) const {
+  Json out = chunk(choice(Json::object(), finish_reason(outcome.reason)));
+  if (!with_usage_) out["timings"] = timings(outcome.statistics);
+  return out;
+}
+
+Json ChatAnswer::usage_chunk(const engine::Outcome& outcome) const {
+  Json out = chunk(Json::array());
+  out["usage"] = usage(outcome.statistics);
+  out["timings"] = timings(outcome.statistics);
+  return out;
+}
+
+}  // namespace packmule::api

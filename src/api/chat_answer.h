@@ -1,0 +1,41 @@
+// The JSON of an answer to /v1/chat/completions: whole, or as the chunks of a stream.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+#include "chat/reasoning.h"
+#include "engine/engine.h"
+
+namespace packmule::api {
+
+class ChatAnswer {
+ public:
+  /// Draws a new id ("chatcmpl-...") and takes the time. `with_usage`: chunks carry "usage" (null until the
+  /// last).
+  ChatAnswer(std::string model, bool with_usage);
+
+  [[nodiscard]] Json whole(const engine::Outcome& outcome, const chat::ReasoningSplitter::Delta& text) const;
+
+  [[nodiscard]] Json first_chunk() const;  // the role
+  [[nodiscard]] Json text_chunk(const chat::ReasoningSplitter::Delta& text) const;
+  [[nodiscard]] Json finish_chunk(const engine::Outcome& outcome) const;
+  /// Only with `with_usage`: no choices, the usage of the whole request.
+  [[nodiscard]] Json usage_chunk(const engine::Outcome& outcome) const;
+
+  [[nodiscard]] const std::string& id() const { return id_; }
+
+ private:
+  [[nodiscard]] Json chunk(Json choices) const;
+
+  std::string id_;
+  std::string model_;
+  int64_t created_;
+  bool with_usage_;
+};
+
+/// "stop" or "length".
+[[nodiscard]] std::string_view finish_reason(engine::FinishReason reason);
+
+}  // namespace packmule::api

@@ -1,0 +1,173 @@
+#include "api/chat_completions.h"
+
+#include <fmt/format.h>
+
+#include "api/chat_answer.h"
+#include "api/fields.h"
+#include "api/json_text.h"
+#include "api/messages.h"
+#include "chat/reasoning.h"
+
+namespace packmule::api {
+namespace {
+
+ApiError cancelled() {
+  return {.status = 503,
+          .type = "unavailable_error",
+          .message = "the request was cancelled",
+          .code = "cancelled"};
+}
+
+/// The chunks of one streamed answer. Nothing is sent before the first sign of life of the generation, so
+/// that a request which fails at once still gets a proper status.
+class Stream {
+ public:
+  Stream(const ChatJob& job, const ChatAnswer& answer, Responder& responder, std::stop_source& stop)
+      : answer_(answer),
+        responder_(responder),
+        stop_(stop),
+        split_(job.split_reasoning),
+        with_usage_(job.include_usage),
+        splitter_(job.inside_reasoning) {}
+
+  [[nodiscard]] bool started() const { return started_; }
+
+  void start() {
+    if (started_) return;
+    started_ = true;
+    responder_.start({.status = 200,
+                      .headers = {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}},
+                      .body = sse_event(answer_.first_chunk())});
+  }
+
+  void piece(std::string_view text) {
+    start();
+    if (text.empty()) return;
+    if (split_)
+      send(splitter_.push(text));
+    else
+      send({.reasoning = "", .content = std::string(text)});
+  }
+
+  void finish(const engine::Outcome& outcome) {
+    start();
+    if (split_) send(splitter_.finish());
+    write(sse_event(answer_.finish_chunk(outcome)));
+    if (with_usage_) write(sse_event(answer_.usage_chunk(outcome)));
+    write(kSseDone);
+    responder_.finish();
+  }
+
+  /// Behind a part of the answer the only way to tell of an error is an event.
+  void fail(const ApiError& error) {
+    write(sse_event(error.json()));
+    responder_.finish();
+  }
+
+ private:
+  void send(const chat::ReasoningSplitter::Delta& delta) {
+    if (!delta.reasoning.empty() || !delta.content.empty()) write(sse_event(answer_.text_chunk(delta)));
+  }
+
+  void write(std::string_view bytes) {
+    if (!responder_.write(bytes)) stop_.request_stop();
+  }
+
+  const ChatAnswer& answer_;
+  Responder& responder_;
+  std::stop_source& stop_;
+  const bool split_;
+  const bool with_usage_;
+  chat::ReasoningSplitter splitter_;
+  bool started_ = false;
+};
+
+ApiError too_long(int64_t n_prompt, int64_t n_ctx) {
+  return {.status = 400,
+          .type = "exceed_context_size_error",
+          .message = fmt::format(
+              "the prompt has {} tokens, the context holds {} and needs room for an answer: shorten "
+              "the conversation or start the server with a larger --ctx-size",
+              n_prompt, n_ctx),
+          .param = "messages",
+          .code = "context_length_exceeded",
+          .details = {{"n_prompt_tokens", n_prompt}, {"n_ctx", n_ctx}}};
+}
+
+}  // namespace
+
+ApiResult<std::string> render_prompt(Backend& backend, const ChatRequest& request) {
+  Json messages = request.messages;
+  if (backend.needs_object_arguments()) {
+    API_TRY(messages, with_object_arguments(std::move(messages)));
+  }
+  auto prompt = backend.apply_template(messages, request.tools, request.kwargs);
+  if (!prompt) return tl::unexpected(from_error(prompt.error()));
+  return std::move(prompt).value();
+}
+
+ApiResult<ChatJob> prepare_chat(Backend& backend, const HttpRequest& http) {
+  API_TRY(const Json body, parse_body(http));
+  API_TRY(ChatRequest request, parse_chat_request(body, backend.default_sampling(), backend.info().n_vocab));
+  API_TRY(const std::string prompt, render_prompt(backend, request));
+  auto tokens = backend.tokenize(prompt, text::ParseSpecial::kAll);
+  if (!tokens) return tl::unexpected(from_error(tokens.error()));
+  for (const auto& [text, bias] : request.text_bias) {
+    const auto biased = backend.tokenize(text, text::ParseSpecial::kNone);
+    if (!biased) return tl::unexpected(bad_field("logit_bias", biased.error().message));
+    for (const int32_t token : *biased) request.generation.sampling.logit_bias.emplace_back(token, bias);
+  }
+  const auto n_prompt = static_cast<int64_t>(tokens->size());
+  if (n_prompt >= backend.info().n_ctx) return tl::unexpected(too_long(n_prompt, backend.info().n_ctx));
+  request.generation.prompt = std::move(tokens).value();
+  return ChatJob{.generation = std::move(request.generation),
+                 .stream = request.stream,
+                 .include_usage = request.include_usage,
+                 .split_reasoning = request.split_reasoning,
+                 .inside_reasoning = chat::opens_reasoning(prompt)};
+}
+
+void run_chat(Backend& backend, const ChatJob& job, Responder& responder, const std::stop_token& stop,
+              const std::function<void(const std::string&)>& log) {
+  std::stop_source cancel;
+  const auto request_stop = [&cancel] { cancel.request_stop(); };
+  const std::stop_callback on_server_stop(stop, request_stop);
+  const std::stop_callback on_client_gone(responder.stop_token(), request_stop);
+  if (cancel.stop_requested()) return responder.send(cancelled().response());
+
+  const ChatAnswer answer(backend.info().name, job.include_usage);
+  Stream stream(job, answer, responder, cancel);
+  engine::Callbacks callbacks;
+  if (job.stream) {
+    callbacks.on_prompt = [&](int64_t, int64_t) { stream.start(); };
+    callbacks.on_piece = [&](const engine::Piece& piece) { stream.piece(piece.text); };
+  }
+  const auto outcome = backend.generate(job.generation, callbacks, cancel.get_token());
+
+  if (!outcome || outcome->reason == engine::FinishReason::kCancelled) {
+    const ApiError error = outcome ? cancelled() : from_error(outcome.error());
+    log(fmt::format("{}: {}", answer.id(), error.message));
+    if (stream.started())
+      stream.fail(error);
+    else
+      responder.send(error.response());
+    return;
+  }
+  const engine::Statistics& s = outcome->statistics;
+  log(fmt::format(
+      "{}: prompt {} tokens ({} cached) at {:.1f} tokens/s, answer {} tokens at {:.1f} tokens/s, {}",
+      answer.id(), s.prompt_tokens, s.cached_tokens, s.prompt_per_second(), s.generated_tokens,
+      s.generate_per_second(), finish_reason(outcome->reason)));
+  if (job.stream) return stream.finish(*outcome);
+  chat::ReasoningSplitter::Delta text{.reasoning = "", .content = outcome->text};
+  if (job.split_reasoning) {
+    chat::ReasoningSplitter splitter(job.inside_reasoning);
+    text = splitter.push(outcome->text);
+    const auto rest = splitter.finish();
+    text.reasoning += rest.reasoning;
+    text.content += rest.content;
+  }
+  responder.send(json_response(answer.whole(*outcome, text)));
+}
+
+}  // namespace packmule::api

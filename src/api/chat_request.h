@@ -1,0 +1,40 @@
+// The body of POST /v1/chat/completions as a checked request.
+//
+// Unknown fields are ignored, as all servers of this API do. Fields that are known and would change the
+// answer, but are not supported, are refused: a schema or a forced tool that is silently dropped would look
+// like a wrong answer of the model.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api/error.h"
+#include "base/json.h"
+#include "engine/engine.h"
+
+namespace packmule::api {
+
+struct ChatRequest {
+  // For the template.
+  Json messages;  // as parse_messages gives them
+  Json tools;     // null: none
+  Json kwargs;    // object, with add_generation_prompt
+
+  engine::Request generation;  // all but the prompt
+  /// Biases given for a text instead of a token id: for each token of it.
+  std::vector<std::pair<std::string, float>> text_bias;
+
+  bool stream = false;
+  bool include_usage = false;   // a last chunk with the usage
+  bool split_reasoning = true;  // thoughts go to reasoning_content, not content
+};
+
+/// `defaults` hold what the request does not set; `n_vocab` bounds token ids.
+[[nodiscard]] ApiResult<ChatRequest> parse_chat_request(const Json& body, const sampling::Params& defaults,
+                                                        int64_t n_vocab);
+
+/// The part of it that POST /apply-template takes: messages, tools, kwargs.
+[[nodiscard]] ApiResult<ChatRequest> parse_template_request(const Json& body);
+
+}  // namespace packmule::api

@@ -1,0 +1,204 @@
+// A model that says what the test wants, and a client that keeps what it is sent.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "api/backend.h"
+#include "api/http.h"
+
+namespace packmule::api {
+
+/// Tokens are bytes. The template writes "role:content\n" for each message, shows tools and tool calls as
+/// JSON, and ends with `opening`.
+class FakeBackend : public Backend {
+ public:
+  std::vector<std::string> pieces = {"Hel", "lo", " world"};
+  std::string opening = "assistant:";
+  engine::FinishReason reason = engine::FinishReason::kEndOfTurn;
+  std::optional<Error> template_error;
+  std::optional<Error> generate_error;       // before the first piece
+  std::optional<Error> generate_late_error;  // behind the last
+  bool object_arguments = false;
+  bool block_until_stop = false;  // after the pieces, as a long generation would
+  ModelInfo model{.name = "fake",
+                  .created = 1700000000,
+                  .n_vocab = 300,
+                  .n_ctx = 1000,
+                  .n_ctx_train = 2000,
+                  .n_embd = 8,
+                  .n_params = 123,
+                  .size_bytes = 456};
+  sampling::Params defaults;
+
+  // What was asked for.
+  engine::Request last_request;
+  Json last_kwargs, last_tools, last_messages;
+  std::atomic<int> n_running = 0;
+  std::atomic<int> most_running = 0;
+  std::atomic<int> n_generated = 0;
+
+  const ModelInfo& info() const override { return model; }
+  const sampling::Params& default_sampling() const override { return defaults; }
+  Result<std::string> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override {
+    if (template_error) return tl::unexpected(*template_error);
+    last_messages = messages;
+    last_tools = tools;
+    last_kwargs = kwargs;
+    std::string out;
+    if (!tools.is_null()) out += "tools:" + tools.dump() + "\n";
+    for (const Json& m : messages) {
+      out += m["role"].get<std::string>() + ":" + m["content"].get<std::string>();
+      if (m.contains("tool_calls"))
+        for (const Json& call : m["tool_calls"]) out += call["function"]["arguments"].dump();
+      out += "\n";
+    }
+    return out + (kwargs.value("add_generation_prompt", false) ? opening : "");
+  }
+  bool needs_object_arguments() const override { return object_arguments; }
+  Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special) const override {
+    std::vector<int32_t> ids;
+    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    if (special == text::ParseSpecial::kAll && text == "<eos>") return std::vector<int32_t>{299};
+    return ids;
+  }
+  int32_t bos() const override { return 298; }
+  std::string_view token_bytes(int32_t token) const override {
+    static const std::vector<std::string> bytes = [] {
+      std::vector<std::string> out;
+      for (int i = 0; i < 256; ++i) out.emplace_back(1, static_cast<char>(i));
+      return out;
+    }();
+    return token < 256 ? std::string_view(bytes[static_cast<size_t>(token)]) : token == 299 ? "<eos>" : "";
+  }
+  Result<engine::Outcome> generate(const engine::Request& request, const engine::Callbacks& callbacks,
+                                   std::stop_token stop) override {
+    most_running = std::max<int>(most_running, ++n_running);
+    last_request = request;
+    auto result = run(request, callbacks, std::move(stop));
+    --n_running;
+    ++n_generated;
+    return result;
+  }
+
+ private:
+  Result<engine::Outcome> run(const engine::Request& request, const engine::Callbacks& callbacks,
+                              std::stop_token stop) {
+    if (generate_error) return tl::unexpected(*generate_error);
+    engine::Outcome outcome{.reason = reason};
+    if (callbacks.on_prompt) callbacks.on_prompt(1, 1);
+    for (const std::string& piece : pieces) {
+      outcome.text += piece;
+      outcome.tokens.push_back(1);
+      if (callbacks.on_piece) callbacks.on_piece({.text = piece, .token = 1});
+    }
+    if (generate_late_error) return tl::unexpected(*generate_late_error);
+    if (block_until_stop) {
+      std::mutex mutex;
+      std::condition_variable_any never;
+      std::unique_lock lock(mutex);
+      never.wait(lock, stop, [] { return false; });
+    }
+    if (stop.stop_requested()) outcome.reason = engine::FinishReason::kCancelled;
+    outcome.statistics = {.prompt_tokens = static_cast<int64_t>(request.prompt.size()),
+                          .cached_tokens = 2,
+                          .generated_tokens = static_cast<int64_t>(pieces.size()),
+                          .prompt_ms = 100,
+                          .generate_ms = 50};
+    return outcome;
+  }
+};
+
+/// Keeps an answer and lets the test wait for it.
+class FakeResponder : public Responder {
+ public:
+  void send(HttpResponse response) override {
+    const std::lock_guard lock(mutex_);
+    head_ = std::move(response);
+    body_ = head_->body;
+    done_ = true;
+    changed_.notify_all();
+  }
+  void start(HttpResponse head) override {
+    const std::lock_guard lock(mutex_);
+    body_ = head.body;
+    head_ = std::move(head);
+    streamed_ = true;
+    changed_.notify_all();
+  }
+  bool write(std::string_view bytes) override {
+    const std::lock_guard lock(mutex_);
+    if (refuse_writes) return false;
+    body_ += bytes;
+    changed_.notify_all();
+    return true;
+  }
+  void finish() override {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+    changed_.notify_all();
+  }
+  std::stop_token stop_token() const override { return stop.get_token(); }
+
+  /// False when the answer is not complete after ten seconds.
+  bool wait() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(10), [this] { return done_; });
+  }
+  bool wait_for_start() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(10), [this] { return head_.has_value(); });
+  }
+  bool done() {
+    const std::lock_guard lock(mutex_);
+    return done_;
+  }
+  /// After wait().
+  int status() const { return head_->status; }
+  const std::string& body() const { return body_; }
+  Json json() const { return Json::parse(body_); }
+  bool streamed() const { return streamed_; }
+  std::string header(std::string_view name) const {
+    for (const auto& [key, value] : head_->headers)
+      if (key == name) return value;
+    return {};
+  }
+
+  std::atomic<bool> refuse_writes = false;
+  std::stop_source stop;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<HttpResponse> head_;
+  std::string body_;
+  bool streamed_ = false;
+  bool done_ = false;
+};
+
+/// The JSON of the events of a stream, without the closing [DONE]; nullopt when the form is not that of a
+/// stream.
+inline std::optional<std::vector<Json>> parse_sse(std::string_view body, bool expect_done = true) {
+  std::vector<Json> events;
+  bool done = false;
+  while (!body.empty()) {
+    const size_t end = body.find("\n\n");
+    if (end == std::string_view::npos || done || !body.starts_with("data: ")) return std::nullopt;
+    const std::string_view data = body.substr(6, end - 6);
+    if (data.find('\n') != std::string_view::npos) return std::nullopt;
+    if (data == "[DONE]")
+      done = true;
+    else
+      events.push_back(Json::parse(data));
+    body.remove_prefix(end + 2);
+  }
+  if (done != expect_done) return std::nullopt;
+  return events;
+}
+
+}  // namespace packmule::api

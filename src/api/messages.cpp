@@ -1,0 +1,159 @@
+#include "api/messages.h"
+
+#include <fmt/format.h>
+
+#include "api/fields.h"
+
+namespace packmule::api {
+namespace {
+
+tl::unexpected<ApiError> bad(const std::string& param, const std::string& message) {
+  return tl::unexpected(bad_field(param, fmt::format("'{}': {}", param, message)));
+}
+
+ApiResult<std::string> parse_content(const Json& content, const std::string& where) {
+  if (content.is_null()) return std::string();
+  if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array())
+    return bad(where, fmt::format("expected a string, null or an array of text parts, found {}",
+                                  type_name(content)));
+  std::string text;
+  for (size_t i = 0; i < content.size(); ++i) {
+    const std::string here = fmt::format("{}[{}]", where, i);
+    const Json& part = content[i];
+    if (!part.is_object()) return bad(here, fmt::format("expected an object, found {}", type_name(part)));
+    const auto type = part.find("type");
+    if (type == part.end() || !type->is_string()) return bad(here + ".type", "expected a string");
+    if (*type != "text")
+      return bad(here + ".type", fmt::format("parts of type {} are not supported, this model reads text only",
+                                             type->dump(-1, ' ', false, Json::error_handler_t::replace)));
+    const auto value = part.find("text");
+    if (value == part.end() || !value->is_string()) return bad(here + ".text", "expected a string");
+    if (i > 0) text += '\n';
+    text += value->get_ref<const std::string&>();
+  }
+  return text;
+}
+
+ApiResult<void> check_tool_calls(const Json& calls, const std::string& where) {
+  if (!calls.is_array()) return bad(where, fmt::format("expected an array, found {}", type_name(calls)));
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const std::string here = fmt::format("{}[{}]", where, i);
+    if (!calls[i].is_object())
+      return bad(here, fmt::format("expected an object, found {}", type_name(calls[i])));
+    const auto function = calls[i].find("function");
+    if (function == calls[i].end() || !function->is_object())
+      return bad(here + ".function", "expected an object");
+    const auto name = function->find("name");
+    if (name == function->end() || !name->is_string())
+      return bad(here + ".function.name", "expected a string");
+    const auto arguments = function->find("arguments");
+    if (arguments == function->end() || !(arguments->is_string() || arguments->is_object()))
+      return bad(here + ".function.arguments", "expected a JSON object, or one written as a string");
+  }
+  return {};
+}
+
+ApiResult<Json> parse_message(const Json& message, const std::string& here) {
+  if (!message.is_object()) return bad(here, fmt::format("expected an object, found {}", type_name(message)));
+  const auto role_field = message.find("role");
+  if (role_field == message.end() || !role_field->is_string())
+    return bad(here + ".role", "expected a string");
+  const std::string role = role_field->get<std::string>();
+  if (role != "system" && role != "developer" && role != "user" && role != "assistant" && role != "tool")
+    return bad(here + ".role", "expected \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
+
+  Json out = message;
+  if (role == "developer") out["role"] = "system";
+  const auto calls = out.find("tool_calls");
+  if (calls != out.end()) {
+    if (calls->is_null() || (calls->is_array() && calls->empty())) {
+      out.erase("tool_calls");
+    } else {
+      if (role != "assistant")
+        return bad(here + ".tool_calls", "only a message of the assistant can have tool calls");
+      if (auto checked = check_tool_calls(*calls, here + ".tool_calls"); !checked)
+        return tl::unexpected(std::move(checked).error());
+    }
+  }
+  const auto content = message.find("content");
+  if (content == message.end()) {
+    if (role != "assistant") return bad(here + ".content", "missing");
+    out["content"] = "";
+  } else {
+    API_TRY(out["content"], parse_content(*content, here + ".content"));
+  }
+  return out;
+}
+
+}  // namespace
+
+ApiResult<Json> parse_messages(const Json& messages) {
+  if (!messages.is_array())
+    return bad("messages", fmt::format("expected an array, found {}", type_name(messages)));
+  if (messages.empty()) return bad("messages", "expected at least one message");
+  Json out = Json::array();
+  for (size_t i = 0; i < messages.size(); ++i) {
+    API_TRY(Json message, parse_message(messages[i], fmt::format("messages[{}]", i)));
+    out.push_back(std::move(message));
+  }
+  return out;
+}
+
+ApiResult<Json> parse_tools(const Json& tools) {
+  if (!tools.is_array()) return bad("tools", fmt::format("expected an array, found {}", type_name(tools)));
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const std::string here = fmt::format("tools[{}]", i);
+    if (!tools[i].is_object())
+      return bad(here, fmt::format("expected an object, found {}", type_name(tools[i])));
+    if (tools[i].value("type", Json()) != "function") return bad(here + ".type", "expected \"function\"");
+    const auto function = tools[i].find("function");
+    if (function == tools[i].end() || !function->is_object())
+      return bad(here + ".function", "expected an object");
+    if (!function->value("name", Json()).is_string())
+      return bad(here + ".function.name", "expected a string");
+  }
+  return tools.empty() ? Json(nullptr) : tools;
+}
+
+ApiResult<Json> with_object_arguments(Json messages) {
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto calls = messages[i].find("tool_calls");
+    if (calls == messages[i].end()) continue;
+    for (size_t k = 0; k < calls->size(); ++k) {
+      Json& arguments = (*calls)[k]["function"]["arguments"];
+      if (!arguments.is_string()) continue;
+      const std::string where = fmt::format("messages[{}].tool_calls[{}].function.arguments", i, k);
+      // Some clients write a call without arguments as an empty text.
+      const std::string text = arguments.get<std::string>();
+      auto parsed = text.empty() ? Result<Json>(Json::object()) : parse_json(text, where);
+      if (!parsed) return tl::unexpected(bad_field(where, parsed.error().message));
+      if (!parsed->is_object())
+        return bad(where, fmt::format("expected the text of a JSON object, found {}", type_name(*parsed)));
+      arguments = std::move(parsed).value();
+    }
+  }
+  return messages;
+}
+
+bool needs_object_arguments(const std::function<Result<std::string>(const Json&)>& render) {
+  const auto conversation = [](Json arguments) {
+    return Json::array(
+        {{{"role", "user"}, {"content", "a"}},
+         {{"role", "assistant"},
+          {"content", ""},
+          {"tool_calls",
+           Json::array({{{"type", "function"},
+                         {"id", "call_1"},
+                         {"function", {{"name", "probe"}, {"arguments", std::move(arguments)}}}}})}},
+         {{"role", "tool"}, {"tool_call_id", "call_1"}, {"content", "b"}}});
+  };
+  const auto shows_value = [&](Json arguments) {
+    const auto text = render(conversation(std::move(arguments)));
+    return text.has_value() && text->find("probed-value") != std::string::npos;
+  };
+  const Json arguments = {{"key", "probed-value"}};
+  return !shows_value(arguments.dump()) && shows_value(arguments);
+}
+
+}  // namespace packmule::api

@@ -1,0 +1,32 @@
+// The conversation of a request in the form chat templates expect.
+//
+// Clients send content as a string, null or a list of parts, tool-call arguments as JSON text, and the role
+// `developer`. Templates know strings, objects and `system`. What templates may use and the API does not
+// define (reasoning_content, name, ...) is handed on untouched.
+#pragma once
+
+#include <functional>
+
+#include "api/error.h"
+#include "base/json.h"
+
+namespace packmule::api {
+
+/// Checks `messages` and brings it into the form above: content is always a string (the texts of several
+/// parts joined by a newline, as llama-server does), developer is system, empty tool_calls are dropped.
+/// Arguments of tool calls stay the JSON text they are.
+[[nodiscard]] ApiResult<Json> parse_messages(const Json& messages);
+
+/// Checks `tools`: an array of {"type": "function", "function": {"name": ...}}. Null for an empty one.
+[[nodiscard]] ApiResult<Json> parse_tools(const Json& tools);
+
+/// Replaces the JSON text in the arguments of all tool calls by the object it stands for.
+[[nodiscard]] ApiResult<Json> with_object_arguments(Json messages);
+
+/// Finds out whether a template needs the arguments of a tool call as an object: true when it fails on the
+/// JSON text or leaves it out. Such templates (Qwen3-Coder's XML form) walk over the entries; others print
+/// JSON text as it is, and must be given what the model wrote, not a reformatted copy.
+[[nodiscard]] bool needs_object_arguments(
+    const std::function<Result<std::string>(const Json& messages)>& render);
+
+}  // namespace packmule::api

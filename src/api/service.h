@@ -1,0 +1,49 @@
+// The endpoints: routes requests to the functions that answer them, and to the threads that do the work.
+//
+// Three kinds of work, so that no request waits for what it does not need: what is only looked up (health,
+// models, errors) is answered at once on the caller's thread; parsing, templates and tokenizing happen on one
+// thread; generating on another, one request at a time, the others waiting in a bounded queue.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "api/backend.h"
+#include "api/http.h"
+#include "api/work_queue.h"
+
+namespace packmule::api {
+
+struct ServiceOptions {
+  std::string api_key;                               // "": none is asked for
+  size_t max_waiting = 64;                           // requests waiting to generate; one more is answered 503
+  size_t max_preparing = 256;                        // requests waiting to be parsed
+  std::function<void(const std::string& line)> log;  // may be unset
+};
+
+class Service : public Handler {
+ public:
+  explicit Service(ServiceOptions options);
+  /// Cancels what runs and drops what waits.
+  ~Service() override;
+
+  /// Until it is called, all that needs the model is answered 503. Once only.
+  void set_backend(std::unique_ptr<Backend> backend);
+
+  void handle(HttpRequest request, std::shared_ptr<Responder> responder) override;
+
+ private:
+  [[nodiscard]] bool authorized(const HttpRequest& request) const;
+  void prepare(std::function<HttpResponse(Backend&)> answer, const std::shared_ptr<Responder>& responder);
+  void chat(HttpRequest request, std::shared_ptr<Responder> responder);
+
+  const ServiceOptions options_;
+  std::unique_ptr<Backend> owned_backend_;
+  std::atomic<Backend*> backend_ = nullptr;
+  WorkQueue generating_;
+  WorkQueue preparing_;  // submits to generating_: goes first
+};
+
+}  // namespace packmule::api

@@ -1,0 +1,40 @@
+// A thread that does one job after the other from a queue of bounded length.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <stop_token>
+#include <thread>
+
+namespace packmule::api {
+
+class WorkQueue {
+ public:
+  using Job = std::function<void(const std::stop_token& queue_stops)>;
+
+  explicit WorkQueue(size_t max_waiting);
+  /// Requests the stop of the running job, waits for it, and drops the waiting ones.
+  ~WorkQueue();
+
+  /// False when `max_waiting` jobs are waiting already. Jobs whose `abandoned` token was stopped make room.
+  [[nodiscard]] bool submit(Job job, std::stop_token abandoned);
+
+  [[nodiscard]] size_t n_waiting() const;
+
+ private:
+  struct Entry {
+    Job job;
+    std::stop_token abandoned;
+  };
+  void work(const std::stop_token& stop);
+
+  const size_t max_waiting_;
+  mutable std::mutex mutex_;
+  std::condition_variable_any filled_;
+  std::deque<Entry> waiting_;
+  std::jthread thread_;  // last: the others must exist as long as it runs
+};
+
+}  // namespace packmule::api
