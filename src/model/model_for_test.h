@@ -28,6 +28,11 @@ struct LoadedModel {
   static Result<LoadedModel> load(const std::filesystem::path& path, const ModelOptions& options,
                                   int n_threads = 2, int64_t capacity_tokens = 1024) {
     PACKMULE_TRY(gguf::File file, gguf::File::open(path.string()));
+    return load(std::move(file), options, n_threads, capacity_tokens);
+  }
+
+  static Result<LoadedModel> load(gguf::File file, const ModelOptions& options, int n_threads = 2,
+                                  int64_t capacity_tokens = 1024) {
     LoadedModel loaded{std::move(file), std::make_unique<ThreadPool>(n_threads), nullptr, nullptr};
     PACKMULE_TRY(loaded.model, Model::load(loaded.file, options, *loaded.threads));
     PACKMULE_TRY(loaded.pages, cache::PagePool::create(loaded.model->cache_layout(), capacity_tokens));
