@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,8 +35,8 @@ class EditedModel {
     }
     void set_values(const std::vector<float>& values) {
       type = quant::Type::kF32;
-      bytes.resize(values.size() * sizeof(float));
-      std::memcpy(bytes.data(), values.data(), bytes.size());
+      const auto raw = std::as_bytes(std::span(values));
+      bytes.assign(raw.begin(), raw.end());
     }
   };
 
