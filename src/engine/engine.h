@@ -28,9 +28,11 @@ struct TokenLogprob {
   float logprob = 0;
 };
 
-/// One piece of a generation, handed to the caller as soon as it is certain.
+/// One piece of a generation, handed to the caller as soon as it is certain. Every generated token but the
+/// one that ends the turn gives one, in order.
 struct Piece {
-  std::string_view text;  // valid UTF-8, never half a character, never part of a stop string; may be ""
+  std::string_view text;  // valid UTF-8, never half a character, never part of a stop string; may be "".
+                          // Control tokens have no text
   int32_t token = -1;     // the token that completed it; -1 for the flush at the end
 };
 
@@ -38,8 +40,8 @@ enum class FinishReason { kEndOfTurn, kStopString, kLength, kContextFull, kCance
 
 struct Statistics {
   int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;  // of those, not processed again
-  int64_t generated_tokens = 0;
+  int64_t cached_tokens = 0;     // of those, not processed again
+  int64_t generated_tokens = 0;  // the one that ends the turn is counted
   double prompt_ms = 0;
   double generate_ms = 0;
   [[nodiscard]] double prompt_per_second() const {
@@ -53,9 +55,9 @@ struct Statistics {
 struct Request {
   std::vector<int32_t> prompt;
   sampling::Params sampling;
-  int64_t max_tokens = -1;        // -1: until the end of the turn or the context
-  std::vector<std::string> stop;  // texts that end the answer; not part of it
-  bool ignore_eos = false;
+  int64_t max_tokens = -1;        // negative: until the end of the turn or the context
+  std::vector<std::string> stop;  // texts that end the answer; not part of it. Valid UTF-8; "" is ignored
+  bool ignore_eos = false;        // tokens that end the turn are never drawn
 };
 
 struct Outcome {
@@ -76,13 +78,16 @@ struct Callbacks {
 
 class Engine {
  public:
-  /// Opens the file, loads the model, allocates the caches. `on_load(fraction)` may be null.
+  /// Opens the file, loads the model, allocates the caches. `on_load(fraction)` may be null; it is called
+  /// after each of these steps, and weights are mapped, not read: the first tokens bring them into memory.
   static Result<std::unique_ptr<Engine>> open(const EngineOptions& options,
                                               const std::function<void(double fraction)>& on_load = {});
   ~Engine();
 
-  /// Runs a request to its end. If the prompt begins with the tokens the engine's sequence already holds,
-  /// only the rest is processed. A request that cannot fit the context is an error that says by how much.
+  /// Runs a request to its end. If the prompt goes on from the tokens the engine's sequence already holds,
+  /// only the rest is processed; otherwise all of it, as the recurrent state cannot be cut back. A prompt
+  /// that leaves no room in the context is an error that says by how much. May be called by several threads:
+  /// one generates, the others wait, and a stop is heard while waiting too.
   [[nodiscard]] Result<Outcome> generate(const Request& request, const Callbacks& callbacks,
                                          std::stop_token stop);
 

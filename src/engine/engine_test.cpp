@@ -1,0 +1,407 @@
+#include "engine/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "tests/support/test_data.h"
+#include "text/utf8.h"
+
+namespace packmule::engine {
+namespace {
+
+using testing::HasSubstr;
+using Ids = std::vector<int32_t>;
+
+std::string small_model() {
+  const auto path = testing_support::find_data("golden/tinyC-Q4_K_M.gguf");
+  EXPECT_TRUE(path.has_value()) << "golden/tinyC-Q4_K_M.gguf is missing";
+  return path.value_or("").string();
+}
+
+std::unique_ptr<Engine> open(const std::function<void(EngineOptions&)>& change = {}) {
+  EngineOptions options;
+  options.model_path = small_model();
+  options.n_threads = 1;
+  options.ctx_size = 256;
+  options.ubatch_size = 16;
+  if (change) change(options);
+  auto engine = Engine::open(options);
+  EXPECT_TRUE(engine.has_value()) << engine.error().message;
+  return engine ? std::move(*engine) : nullptr;
+}
+
+Ids prompt(const Engine& engine, std::string_view text) {
+  return engine.tokenizer().encode(text, text::ParseSpecial::kAll).value();
+}
+
+/// Greedy, without an end, so that a length can be asked for.
+Request request(Ids ids, int64_t max_tokens) {
+  Request result;
+  result.prompt = std::move(ids);
+  result.sampling.temperature = 0;
+  result.max_tokens = max_tokens;
+  result.ignore_eos = true;
+  return result;
+}
+
+struct Generation {
+  Outcome outcome;
+  std::vector<std::string> pieces;
+  Ids piece_tokens;
+  std::vector<int64_t> prompt_steps;
+};
+
+Generation run(Engine& engine, const Request& what) {
+  Generation result;
+  Callbacks callbacks;
+  callbacks.on_piece = [&](const Piece& piece) {
+    EXPECT_EQ(text::find_invalid_utf8(piece.text), piece.text.size());
+    result.pieces.emplace_back(piece.text);
+    result.piece_tokens.push_back(piece.token);
+  };
+  callbacks.on_prompt = [&](int64_t done, int64_t) { result.prompt_steps.push_back(done); };
+  auto outcome = engine.generate(what, callbacks, {});
+  EXPECT_TRUE(outcome.has_value()) << outcome.error().message;
+  if (outcome) result.outcome = std::move(*outcome);
+  std::string joined;
+  for (const std::string& piece : result.pieces) joined += piece;
+  EXPECT_EQ(joined, result.outcome.text);
+  if (!result.piece_tokens.empty() && result.piece_tokens.back() == -1) result.piece_tokens.pop_back();
+  EXPECT_EQ(result.piece_tokens, result.outcome.tokens);
+  return result;
+}
+
+constexpr std::string_view kText = "def main(argc):\n  return the right string for every error";
+
+TEST(Engine, TellsWhatItOpened) {
+  std::vector<double> steps;
+  EngineOptions options;
+  options.model_path = small_model();
+  options.ctx_size = int64_t{1} << 40;
+  options.batch_size = 64;
+  auto engine = Engine::open(options);
+  ASSERT_TRUE(engine.has_value()) << engine.error().message;
+  EXPECT_EQ((*engine)->options().ctx_size, (*engine)->model().hparams().context_length) << "not more";
+  options.ctx_size = 100;
+  engine = Engine::open(options, [&](double fraction) { steps.push_back(fraction); });
+  ASSERT_TRUE(engine.has_value()) << engine.error().message;
+  EXPECT_TRUE(std::is_sorted(steps.begin(), steps.end()));
+  ASSERT_FALSE(steps.empty());
+  EXPECT_EQ(steps.back(), 1.0);
+  EXPECT_EQ((*engine)->options().ctx_size, 100);
+  EXPECT_EQ((*engine)->options().ubatch_size, 64) << "not more than -b";
+  EXPECT_GE((*engine)->options().n_threads, 1);
+  EXPECT_FALSE((*engine)->model_name().empty());
+  EXPECT_THAT(std::string((*engine)->chat_template()), HasSubstr("message"));
+  EXPECT_EQ((*engine)->default_sampling().top_k, 20);
+}
+
+TEST(Engine, RefusesWhatCannotBeOpened) {
+  const auto refusal = [](auto&& change) {
+    EngineOptions options;
+    options.model_path = small_model();
+    change(options);
+    auto engine = Engine::open(options);
+    return engine ? "" : engine.error().message;
+  };
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.model_path = "/nonexistent.gguf"; }),
+              HasSubstr("nonexistent"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.n_threads = -1; }), HasSubstr("--threads"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.ctx_size = -1; }), HasSubstr("--ctx-size"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.batch_size = 0; }), HasSubstr("--batch-size"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.ubatch_size = 0; }), HasSubstr("--ubatch-size"));
+}
+
+TEST(Engine, SameSeedSameTextForAnyNumberOfThreads) {
+  std::optional<Outcome> first;
+  for (const int n_threads : {1, 2, 2}) {
+    const auto engine = open([&](EngineOptions& options) { options.n_threads = n_threads; });
+    ASSERT_NE(engine, nullptr);
+    Request what = request(prompt(*engine, kText), 60);
+    what.sampling.temperature = 1.0f;
+    what.sampling.seed = 1234;
+    const Outcome outcome = run(*engine, what).outcome;
+    EXPECT_EQ(outcome.tokens.size(), 60u);
+    EXPECT_EQ(outcome.reason, FinishReason::kLength);
+    EXPECT_EQ(outcome.seed, 1234u);
+    EXPECT_EQ(outcome.statistics.generated_tokens, 60);
+    if (!first) first = outcome;
+    EXPECT_EQ(outcome.tokens, first->tokens) << n_threads << " threads";
+    EXPECT_EQ(outcome.text, first->text);
+    what.sampling.seed = 1235;
+    EXPECT_NE(run(*engine, what).outcome.tokens, first->tokens);
+  }
+}
+
+TEST(Engine, ShowsThePromptUbatchByUbatch) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  Ids ids = prompt(*engine, kText);
+  ids.resize(37, 5);
+  const Generation got = run(*engine, request(ids, 1));
+  EXPECT_EQ(got.prompt_steps, (std::vector<int64_t>{16, 32, 37}));
+  EXPECT_EQ(got.outcome.statistics.prompt_tokens, 37);
+  EXPECT_EQ(got.outcome.statistics.cached_tokens, 0);
+  EXPECT_GT(got.outcome.statistics.prompt_per_second(), 0);
+  const Generation none = run(*engine, request(ids, 0));
+  EXPECT_TRUE(none.outcome.tokens.empty());
+  EXPECT_EQ(none.outcome.reason, FinishReason::kLength);
+}
+
+TEST(Engine, GoesOnFromWhatItHolds) {
+  const auto engine = open();
+  const auto fresh = open();
+  ASSERT_TRUE(engine != nullptr && fresh != nullptr);
+  const Ids start = prompt(*engine, kText);
+  const Ids answer = run(*engine, request(start, 12)).outcome.tokens;
+  ASSERT_EQ(answer.size(), 12u);
+
+  Ids longer = start;
+  longer.insert(longer.end(), answer.begin(), answer.end());
+  const Ids more = prompt(*engine, "<|im_end|>\n<|im_start|>user\nand then?");
+  longer.insert(longer.end(), more.begin(), more.end());
+  const Generation reused = run(*engine, request(longer, 24));
+  // The last token of an answer has been drawn, not processed.
+  EXPECT_EQ(reused.outcome.statistics.cached_tokens, static_cast<int64_t>(start.size() + 11));
+  EXPECT_EQ(reused.prompt_steps.back(), static_cast<int64_t>(longer.size()));
+  EXPECT_EQ(reused.outcome.tokens, run(*fresh, request(longer, 24)).outcome.tokens);
+
+  // A prompt that differs anywhere, is shorter, or the same cannot go on: the state has no way back.
+  for (int variant = 0; variant < 3; ++variant) {
+    Ids other = longer;
+    if (variant == 0) other[3] = other[3] == 7 ? 8 : 7;
+    if (variant == 1) other.resize(start.size());
+    (void)run(*engine, request(longer, 1));
+    const Generation again = run(*engine, request(other, 24));
+    EXPECT_EQ(again.outcome.statistics.cached_tokens, 0) << variant;
+    const auto anew = open();
+    EXPECT_EQ(again.outcome.tokens, run(*anew, request(other, 24)).outcome.tokens) << variant;
+  }
+}
+
+TEST(Engine, StopStringsEverywhere) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  const Ids ids = prompt(*engine, kText);
+  const std::string whole = run(*engine, request(ids, 20)).outcome.text;
+  ASSERT_GT(whole.size(), 20u);
+  for (size_t at = 0; at < whole.size(); ++at) {
+    for (const size_t size : {1, 5, 11}) {
+      const std::string stop = whole.substr(at, size);
+      if (text::find_invalid_utf8(stop) != stop.size()) continue;  // cut inside a character
+      Request what = request(ids, 20);
+      what.stop = {"never in this text", stop};
+      const Generation got = run(*engine, what);
+      EXPECT_EQ(got.outcome.text, whole.substr(0, whole.find(stop))) << "stop " << stop;
+      EXPECT_EQ(got.outcome.reason, FinishReason::kStopString);
+      EXPECT_EQ(got.outcome.stop_string, stop);
+    }
+  }
+  // One that begins and does not come: its beginning is given back at the end.
+  Request what = request(ids, 20);
+  size_t last = whole.size() - 1;
+  while ((static_cast<uint8_t>(whole[last]) & 0xC0) == 0x80) --last;  // the first byte of a character
+  what.stop = {whole.substr(last) + "and no more"};
+  const Generation got = run(*engine, what);
+  EXPECT_EQ(got.outcome.text, whole);
+  EXPECT_EQ(got.outcome.reason, FinishReason::kLength);
+}
+
+TEST(Engine, StopsWhenAsked) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  const Ids ids = prompt(*engine, kText);
+  const Ids expected = run(*engine, request(ids, 20)).outcome.tokens;
+
+  for (const int after : {1, 3}) {
+    std::stop_source stop;
+    Callbacks callbacks;
+    int n = 0;
+    callbacks.on_piece = [&](const Piece& piece) {
+      if (piece.token >= 0 && ++n == after) stop.request_stop();
+    };
+    auto outcome = engine->generate(request(ids, 20), callbacks, stop.get_token());
+    ASSERT_TRUE(outcome.has_value());
+    EXPECT_EQ(outcome->reason, FinishReason::kCancelled);
+    EXPECT_EQ(outcome->tokens, Ids(expected.begin(), expected.begin() + after));
+  }
+
+  std::stop_source stop;
+  Callbacks callbacks;
+  int steps = 0;
+  callbacks.on_prompt = [&](int64_t, int64_t) {
+    ++steps;
+    stop.request_stop();
+  };
+  Ids many = ids;
+  many.resize(100, 11);
+  auto outcome = engine->generate(request(many, 20), callbacks, stop.get_token());
+  ASSERT_TRUE(outcome.has_value());
+  EXPECT_EQ(outcome->reason, FinishReason::kCancelled);
+  EXPECT_TRUE(outcome->tokens.empty());
+  EXPECT_EQ(steps, 1);
+  // What was cut short does no harm to what comes after, and what was processed is not lost.
+  const Generation whole = run(*engine, request(many, 5));
+  EXPECT_EQ(whole.outcome.statistics.cached_tokens, 16);
+  EXPECT_EQ(run(*engine, request(ids, 20)).outcome.tokens, expected);
+}
+
+TEST(Engine, EndsWhenTheContextIsFull) {
+  const auto engine = open([](EngineOptions& options) { options.ctx_size = 64; });
+  ASSERT_NE(engine, nullptr);
+  Ids ids = prompt(*engine, kText);
+  ids.resize(50, 11);
+  const Generation got = run(*engine, request(ids, -1));
+  EXPECT_EQ(got.outcome.reason, FinishReason::kContextFull);
+  EXPECT_EQ(got.outcome.tokens.size(), 15u);  // 14 that are kept, and the one that has no room
+}
+
+TEST(Engine, RefusesWhatDoesNotFit) {
+  const auto engine = open([](EngineOptions& options) { options.ctx_size = 64; });
+  ASSERT_NE(engine, nullptr);
+  const auto refusal = [&](const Request& what) {
+    auto outcome = engine->generate(what, {}, {});
+    return outcome ? "" : outcome.error().message;
+  };
+  EXPECT_EQ(refusal(request(Ids(63, 5), 1)), "");
+  EXPECT_THAT(refusal(request(Ids(64, 5), 1)),
+              HasSubstr("has 64 tokens, the context of 64 leaves room for 63: 1"));
+  EXPECT_THAT(refusal(request(Ids(100, 5), 1)), HasSubstr("37 too many"));
+  EXPECT_THAT(refusal(request({}, 1)), HasSubstr("empty"));
+  EXPECT_THAT(refusal(request({5, -1}, 1)), HasSubstr("prompt token 1 is -1"));
+  EXPECT_THAT(refusal(request({1 << 30}, 1)), HasSubstr("prompt token 0"));
+  Request bad = request({5}, 1);
+  bad.stop = {"ok", "\xC3"};
+  EXPECT_THAT(refusal(bad), HasSubstr("stop string"));
+  bad = request({5}, 1);
+  bad.sampling.top_p = 2;
+  EXPECT_THAT(refusal(bad), HasSubstr("--top-p"));
+}
+
+TEST(Engine, EndsTheTurn) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  const int32_t end = engine->tokenizer().find("<|im_end|>");
+  ASSERT_GE(end, 0);
+  Request what = request(prompt(*engine, kText), 20);
+  what.sampling.logit_bias = {{end, 1000.0f}};
+  what.ignore_eos = false;
+  const Generation got = run(*engine, what);
+  EXPECT_EQ(got.outcome.reason, FinishReason::kEndOfTurn);
+  EXPECT_TRUE(got.outcome.tokens.empty());
+  EXPECT_EQ(got.outcome.statistics.generated_tokens, 1);
+  what.ignore_eos = true;
+  EXPECT_EQ(run(*engine, what).outcome.tokens.size(), 20u);
+}
+
+TEST(Engine, ControlTokensHaveNoText) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  const int32_t start = engine->tokenizer().find("<|im_start|>");
+  const int32_t think = engine->tokenizer().find("<think>");
+  Request what = request(prompt(*engine, kText), 2);
+  what.sampling.logit_bias = {{start, 1000.0f}};
+  const Generation got = run(*engine, what);
+  EXPECT_EQ(got.outcome.tokens, (Ids{start, start}));
+  EXPECT_EQ(got.outcome.text, "");
+  what.sampling.logit_bias = {{think, 1000.0f}};
+  EXPECT_EQ(run(*engine, what).outcome.text, "<think><think>");
+}
+
+/// The small model with those of its added tokens that end no turn declared to be padding.
+std::string model_with_padding(std::set<int32_t>& padding) {
+  std::string bytes = testing_support::read_file(small_model());
+  const std::string key = "tokenizer.ggml.token_type";
+  const size_t at = bytes.find(key);
+  EXPECT_NE(at, std::string::npos);
+  const size_t values = at + key.size() + 16;  // type, element type, count
+  uint64_t n = 0;
+  std::memcpy(&n, bytes.data() + values - 8, 8);
+  const auto engine = open();
+  for (uint64_t i = 0; i < n; ++i) {
+    const auto id = static_cast<int32_t>(i);
+    int32_t kind = 0;
+    std::memcpy(&kind, bytes.data() + values + 4 * i, 4);
+    if (kind == 1 || engine->tokenizer().is_end_of_generation(id)) continue;
+    kind = 5;
+    std::memcpy(bytes.data() + values + 4 * i, &kind, 4);
+    padding.insert(id);
+  }
+  const auto path = testing_support::generated_dir() / "engine_test_padding.gguf";
+  std::ofstream(path, std::ios::binary) << bytes;
+  return path.string();
+}
+
+TEST(Engine, NeverGeneratesPadding) {
+  std::set<int32_t> padding;
+  const std::string path = model_with_padding(padding);
+  ASSERT_GE(padding.size(), 5u);
+  const auto engine = open([&](EngineOptions& options) {
+    options.model_path = path;
+    options.ctx_size = 512;
+  });
+  ASSERT_NE(engine, nullptr);
+  Request what = request(prompt(*engine, kText), 300);
+  what.sampling.temperature = 5.0f;
+  what.sampling.top_k = 0;
+  what.sampling.top_p = 1.0f;
+  what.sampling.min_p = 0.0f;
+  what.sampling.seed = 3;
+  // Even when they are asked for: without the mask every single draw would be one of them.
+  for (const int32_t id : padding) what.sampling.logit_bias.emplace_back(id, 1000.0f);
+  const Generation got = run(*engine, what);
+  ASSERT_EQ(got.outcome.tokens.size(), 300u);
+  for (const int32_t token : got.outcome.tokens) EXPECT_FALSE(padding.contains(token)) << token;
+}
+
+TEST(Engine, OneGenerationAtATime) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  const Ids ids = prompt(*engine, kText);
+  const Ids expected = run(*engine, request(ids, 30)).outcome.tokens;
+  std::vector<std::thread> callers;
+  std::vector<Ids> got(4);
+  for (size_t i = 0; i < got.size(); ++i)
+    callers.emplace_back([&, i] {
+      auto outcome = engine->generate(request(ids, 30), {}, {});
+      if (outcome) got[i] = outcome->tokens;
+    });
+  for (std::thread& caller : callers) caller.join();
+  for (const Ids& tokens : got) EXPECT_EQ(tokens, expected);
+}
+
+TEST(Engine, AWaitingCallerHearsTheStop) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  const Ids ids = prompt(*engine, kText);
+  std::stop_source first;
+  std::stop_source second;
+  std::optional<Outcome> waited;
+  Callbacks callbacks;
+  callbacks.on_piece = [&](const Piece&) {
+    if (waited) return;
+    // The turn is taken as long as this callback runs, so the other caller must wait.
+    std::thread caller([&] {
+      auto outcome = engine->generate(request(ids, 30), {}, second.get_token());
+      if (outcome) waited = std::move(*outcome);
+    });
+    second.request_stop();
+    caller.join();
+  };
+  auto outcome = engine->generate(request(ids, 3), callbacks, first.get_token());
+  ASSERT_TRUE(outcome.has_value());
+  EXPECT_EQ(outcome->tokens.size(), 3u);
+  ASSERT_TRUE(waited.has_value());
+  EXPECT_EQ(waited->reason, FinishReason::kCancelled);
+  EXPECT_TRUE(waited->tokens.empty());
+}
+
+}  // namespace
+}  // namespace packmule::engine
