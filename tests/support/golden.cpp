@@ -105,7 +105,7 @@ GoldenCase read_golden(const std::string& name) {
 }
 
 Result<fs::path> golden_model(const GoldenCase& golden) {
-  const fs::path stored = folder() / golden.about.at("gguf").get<std::string>();
+  const fs::path stored = folder() / (golden.name + ".gguf");
   if (fs::exists(stored)) return stored;
   const std::vector<std::string> what = recipe(golden);
   if (what.empty())
