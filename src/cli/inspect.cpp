@@ -1,8 +1,8 @@
 // packmule inspect: what is in a GGUF file.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <iterator>
@@ -15,6 +15,7 @@
 #include "cli/tensor_kind.h"
 #include "cli/verbs.h"
 #include "gguf/file.h"
+#include "model/hparams.h"
 
 namespace packmule::cli {
 namespace {
@@ -76,6 +77,40 @@ std::string type_text(const gguf::Value& value) {
   return fmt::format("{}[{}]", value_type_name(array->element_type), array->size());
 }
 
+/// A hyper-parameter by the name it has in the JSON and the words it has in the text.
+struct Parameter {
+  std::string_view name, words;
+  Json value;
+};
+
+std::vector<Parameter> parameters_of(const model::Hparams& hparams) {
+  const auto n_delta_net = std::count(hparams.recurrent.begin(), hparams.recurrent.end(), true);
+  return {
+      {"n_layers", "layers", hparams.n_layers},
+      {"n_delta_net_layers", "DeltaNet layers", n_delta_net},
+      {"n_attention_layers", "attention layers", hparams.n_layers - n_delta_net},
+      {"n_mtp_layers", "multi-token prediction layers", hparams.n_mtp_layers},
+      {"n_vocab", "vocabulary", hparams.n_vocab},
+      {"hidden", "hidden width", hparams.hidden},
+      {"context_length", "trained context", hparams.context_length},
+      {"n_heads", "attention heads", hparams.n_heads},
+      {"n_kv_heads", "key/value heads", hparams.n_kv_heads},
+      {"head_dim", "head width", hparams.head_dim},
+      {"rope_dims", "rotated dimensions of a head", hparams.rope_dims},
+      {"rope_theta", "rope base", hparams.rope_theta},
+      {"n_k_heads", "DeltaNet key heads", hparams.n_k_heads},
+      {"n_v_heads", "DeltaNet value heads", hparams.n_v_heads},
+      {"dk", "DeltaNet key width", hparams.dk},
+      {"dv", "DeltaNet value width", hparams.dv},
+      {"conv_taps", "convolution taps", hparams.conv_taps},
+      {"n_experts", "experts", hparams.n_experts},
+      {"n_experts_used", "experts used per token", hparams.n_experts_used},
+      {"expert_ff", "expert width", hparams.expert_ff},
+      {"shared_ff", "shared expert width", hparams.shared_ff},
+      {"rms_eps", "norm epsilon", hparams.rms_eps},
+  };
+}
+
 // ---- as JSON ----
 
 Json element_json(std::string_view text) {
@@ -123,6 +158,12 @@ std::string report_json(const gguf::File& file, const InspectOptions& options) {
   Json& metadata = json["metadata"] = Json::object();
   for (const gguf::KeyValue& entry : file.metadata())
     metadata[std::string(entry.key)] = value_json(entry.value);
+  if (const auto hparams = model::Hparams::read(file)) {
+    for (const Parameter& parameter : parameters_of(*hparams))
+      json["hyper_parameters"][std::string(parameter.name)] = parameter.value;
+  } else {
+    json["hyper_parameters"] = {{"error", hparams.error().message}};
+  }
   if (options.tensors) {
     Json& tensors = json["tensors"] = Json::array();
     for (const gguf::TensorInfo& tensor : file.tensors())
@@ -225,6 +266,16 @@ std::string report_text(const gguf::File& file, const InspectOptions& options) {
   for (const gguf::KeyValue& entry : file.metadata())
     fmt::format_to(to, "  {:<{}}  {:<14}  {}\n", printable(entry.key, kShownBytes), width,
                    type_text(entry.value), value_text(entry.value));
+
+  out += "\nhyper-parameters\n";
+  if (const auto hparams = model::Hparams::read(file)) {
+    for (const Parameter& parameter : parameters_of(*hparams))
+      fmt::format_to(to, "  {:<30} {}\n", parameter.words,
+                     parameter.value.is_number_float() ? fmt::format("{}", parameter.value.get<float>())
+                                                       : parameter.value.dump());
+  } else {
+    fmt::format_to(to, "  not those of a model that packmule runs: {}\n", hparams.error().message);
+  }
 
   if (options.tensors && !file.tensors().empty()) {
     width = 0;

@@ -36,6 +36,11 @@ TEST(Inspect, JsonAgreesWithTheFile) {
     EXPECT_EQ(json["metadata"]["general.architecture"]["value"], "qwen3next");
     EXPECT_EQ(json["metadata"]["tokenizer.ggml.tokens"]["length"],
               file.get_strings("tokenizer.ggml.tokens").value().size());
+    const Json& hparams = json["hyper_parameters"];
+    EXPECT_EQ(hparams["hidden"], file.get_u64("qwen3next.embedding_length").value());
+    EXPECT_EQ(hparams["n_experts"], file.get_u64("qwen3next.expert_count").value());
+    EXPECT_EQ(hparams["n_delta_net_layers"].get<int>() + hparams["n_attention_layers"].get<int>(),
+              hparams["n_layers"].get<int>());
     ASSERT_EQ(json["tensors"].size(), file.tensors().size());
     uint64_t size_bytes = 0;
     uint64_t n_weights = 0;
@@ -69,7 +74,7 @@ TEST(Inspect, TextListsTensorsUnlessToldNotTo) {
   EXPECT_EQ(all.exit_code, kExitOk);
   EXPECT_THAT(all.out, HasSubstr("blk.0.ffn_gate_exps.weight"));
   EXPECT_THAT(all.out, HasSubstr("general.architecture"));
-  EXPECT_THAT(all.out, HasSubstr("DeltaNet"));
+  EXPECT_THAT(all.out, HasSubstr("DeltaNet layers"));
   const Output brief = run({"inspect", "--no-tensors", path});
   EXPECT_EQ(brief.exit_code, kExitOk);
   EXPECT_THAT(brief.out, Not(HasSubstr("blk.0.ffn_gate_exps.weight")));
@@ -82,6 +87,10 @@ TEST(Inspect, ReadsAFileWithoutTensors) {
   const Output output = run({"inspect", *path});
   EXPECT_EQ(output.exit_code, kExitOk) << output.err;
   EXPECT_THAT(output.out, HasSubstr("0 tensors"));
+  EXPECT_THAT(output.out, HasSubstr("not those of a model that packmule runs"));
+  const Output json = run({"inspect", *path, "--json"});
+  EXPECT_EQ(json.exit_code, kExitOk) << json.err;
+  EXPECT_TRUE(Json::parse(json.out)["hyper_parameters"].contains("error"));
   EXPECT_LT(output.out.size(), 20000u);  // long arrays are shortened
 }
 
