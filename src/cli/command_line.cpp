@@ -73,6 +73,7 @@ int run_command_line(std::vector<std::string> args) {
   app.footer("'packmule VERB --help' lists the flags of a verb.");
   add_inspect(app, chosen);
   add_logits(app, chosen);
+  add_bench(app, chosen);
 
   args = with_long_names(std::move(args));
   std::reverse(args.begin(), args.end());  // the parser wants them so

@@ -23,6 +23,7 @@ namespace packmule::cli {
 
 using Action = std::function<Status()>;
 
+void add_bench(CLI::App& app, Action& chosen);
 void add_inspect(CLI::App& app, Action& chosen);
 void add_logits(CLI::App& app, Action& chosen);
 

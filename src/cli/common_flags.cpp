@@ -1,0 +1,179 @@
+#include "cli/common_flags.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "base/utf8.h"
+#include "cli/cache_flags.h"
+
+namespace packmule::cli {
+namespace {
+
+constexpr const char* kGpuLayers = "--n-gpu-layers,--gpu-layers";
+constexpr const char* kNoEffect = " (accepted, changes nothing)";
+
+/// A flag of the family whose answer is "not on a GPU yet".
+void add_gpu_flag(CLI::App& verb, const std::string& flag, const char* what) {
+  verb.add_option_function<std::string>(
+          flag,
+          [flag](const std::string& value) {
+            if (flag == kGpuLayers && value == "0") return;
+            throw CLI::ValidationError(
+                flag.substr(0, flag.find(',')),
+                fmt::format("'{}': packmule computes on the CPU only, as yet; leave the flag out",
+                            printable(value, 40)));
+          },
+          what)
+      ->group("Not there yet");
+}
+
+/// "1234+0.5", "1234-2", "1234-inf": a token id, and what is added to its logit.
+std::pair<int32_t, float> parse_logit_bias(const std::string& text) {
+  const auto wrong = [&] {
+    return CLI::ValidationError(
+        "--logit-bias",
+        fmt::format("expected a token id and a signed number like 1234+0.5 or 1234-inf, found '{}'",
+                    printable(text, 40)));
+  };
+  int32_t id = 0;
+  const char* end = text.data() + text.size();
+  const auto [after_id, id_error] = std::from_chars(text.data(), end, id);
+  if (id_error != std::errc() || id < 0 || after_id == end || (*after_id != '+' && *after_id != '-'))
+    throw wrong();
+  float size = 0;
+  const auto [after, error] = std::from_chars(after_id + 1, end, size);
+  if (error != std::errc() || after != end || std::isnan(size) || std::signbit(size)) throw wrong();
+  return {id, *after_id == '-' ? -size : size};
+}
+
+/// The sampler's own limits, as an error of the command line.
+void check_sampling(const SamplingFlags& flags) {
+  const Status status = sampling::validate(flags.over({}), std::numeric_limits<int32_t>::max());
+  if (!status) throw CLI::ValidationError(status.error().message);
+}
+
+}  // namespace
+
+void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
+  verb.add_option("-m,--model", options.model_path, "GGUF file; of a split model the first")->required();
+  verb.add_option("-t,--threads", options.n_threads, "Threads (default: all cores)")
+      ->check(CLI::Range(1, 1024));
+  verb.add_option("-b,--batch-size", options.batch_size, "Tokens between two looks for a cancel")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb.add_option("--ubatch-size", options.ubatch_size, "Tokens processed at once (-ub)")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  add_cache_flags(verb, options.k_type, options.v_type);
+
+  verb.add_option_function<std::string>(
+          "--flash-attn", [](const std::string&) {},
+          std::string("on, off or auto (-fa): attention never stores its scores") + kNoEffect)
+      ->expected(0, 1)
+      ->check(CLI::IsMember({"on", "off", "auto", "1", "0", "true", "false"}))
+      ->type_name("MODE");
+  verb.add_option_function<int>(
+          "--threads-batch", [](int) {},
+          std::string("Threads for prompts (-tb): -t counts for both") + kNoEffect)
+      ->check(CLI::Range(1, 1024));
+  add_gpu_flag(verb, kGpuLayers, "Layers on the GPU (-ngl): only 0");
+  add_gpu_flag(verb, "--override-tensor", "Where tensors go, by pattern (-ot)");
+  add_gpu_flag(verb, "--n-cpu-moe", "Layers whose experts stay on the CPU (-ncmoe)");
+  verb.add_flag_callback(
+          "--cpu-moe",
+          [] {
+            throw CLI::ValidationError("--cpu-moe",
+                                       "packmule computes on the CPU only, as yet; leave the flag out");
+          },
+          "All experts on the CPU (-cmoe)")
+      ->group("Not there yet");
+}
+
+void add_context_flag(CLI::App& verb, engine::EngineOptions& options) {
+  verb.add_option("-c,--ctx-size", options.ctx_size,
+                  fmt::format("Tokens of context; 0: what the model was trained for, at most {}",
+                              engine::kDefaultContext))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+}
+
+sampling::Params SamplingFlags::over(sampling::Params params) const {
+  params.temperature = temperature.value_or(params.temperature);
+  params.top_k = top_k.value_or(params.top_k);
+  params.top_p = top_p.value_or(params.top_p);
+  params.min_p = min_p.value_or(params.min_p);
+  params.repeat_last_n = repeat_last_n.value_or(params.repeat_last_n);
+  params.repeat_penalty = repeat_penalty.value_or(params.repeat_penalty);
+  params.presence_penalty = presence_penalty.value_or(params.presence_penalty);
+  params.frequency_penalty = frequency_penalty.value_or(params.frequency_penalty);
+  params.seed = seed.value_or(params.seed);
+  params.logit_bias.insert(params.logit_bias.end(), logit_bias.begin(), logit_bias.end());
+  return params;
+}
+
+void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
+  const auto add = [&]<class T>(const char* name, std::optional<T>& to, const char* what) {
+    verb.add_option_function<T>(
+            name,
+            [&flags, &to](const T& value) {
+              to = value;
+              check_sampling(flags);
+            },
+            what)
+        ->group("Sampling (default: what suits the model)");
+  };
+  add("--temp,--temperature", flags.temperature, "Temperature; 0: always the most probable token");
+  add("--top-k", flags.top_k, "Only the K most probable tokens; 0: all");
+  add("--top-p", flags.top_p, "Only the most probable tokens that make up P together; 1: all");
+  add("--min-p", flags.min_p, "Only tokens at least P times as probable as the best; 0: all");
+  add("--repeat-penalty", flags.repeat_penalty, "Divides the logits of tokens in the window; 1: off");
+  add("--repeat-last-n", flags.repeat_last_n, "Window of the penalties in tokens; 0: off, -1: all");
+  add("--presence-penalty", flags.presence_penalty, "Subtracted from tokens in the window; 0: off");
+  add("--frequency-penalty", flags.frequency_penalty, "Subtracted for each time in the window; 0: off");
+  verb.add_option_function<int64_t>(
+          "-s,--seed",
+          [&flags](int64_t seed) {
+            flags.seed = seed < 0 ? sampling::kRandomSeed : static_cast<uint32_t>(seed);
+          },
+          "Seed of the random numbers; -1: a new one each time")
+      ->check(CLI::Range(int64_t{-1}, int64_t{0xffffffff}))
+      ->group("Sampling (default: what suits the model)");
+  verb.add_option_function<std::vector<std::string>>(
+          "--logit-bias",
+          [&flags](const std::vector<std::string>& texts) {
+            flags.logit_bias.clear();
+            std::transform(texts.begin(), texts.end(), std::back_inserter(flags.logit_bias),
+                           parse_logit_bias);
+          },
+          "Added to the logit of a token: 1234+0.5, 1234-inf; may be repeated")
+      ->type_name("ID(+|-)BIAS")
+      ->expected(1)
+      ->take_all()
+      ->group("Sampling (default: what suits the model)");
+}
+
+void add_accepted_flags(CLI::App& verb) {
+  verb.add_flag_callback(
+      "--jinja", [] {}, std::string("Chat templates are always rendered by Jinja") + kNoEffect);
+  verb.add_flag_callback("--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
+  verb.add_option_function<int>(
+          "--parallel",
+          [](int n) {
+            if (n != 1)
+              throw CLI::ValidationError(
+                  "--parallel",
+                  fmt::format("{}: packmule runs one request at a time, as yet; give 1 or leave "
+                              "the flag out",
+                              n));
+          },
+          "Requests at the same time (-np): only 1")
+      ->type_name("N");
+}
+
+}  // namespace packmule::cli

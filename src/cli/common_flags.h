@@ -1,0 +1,43 @@
+// The flags that verbs share, named as llama.cpp names them.
+//
+// Each function declares its flags on a verb; what they fill must outlive the parsing. Flags of llama.cpp
+// that change nothing in packmule today are accepted and say so in --help; flags that ask for something
+// packmule does not have yet are refused with the reason.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "engine/options.h"
+#include "sampling/sampler.h"
+
+namespace packmule::cli {
+
+/// -m, -t, -b, -ub, -ctk, -ctv; accepts -fa, -tb; refuses GPU placement (-ngl other than 0, -ot ...).
+void add_model_flags(CLI::App& verb, engine::EngineOptions& options);
+
+/// --ctx-size (-c).
+void add_context_flag(CLI::App& verb, engine::EngineOptions& options);
+
+/// What was said about sampling; everything else is the model's default.
+struct SamplingFlags {
+  std::optional<float> temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+  std::optional<int32_t> top_k, repeat_last_n;
+  std::optional<uint32_t> seed;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+
+  /// The flags over the defaults of a model.
+  [[nodiscard]] sampling::Params over(sampling::Params defaults) const;
+};
+
+/// --temp, --top-k, --top-p, --min-p, --repeat-penalty, --repeat-last-n, --presence-penalty,
+/// --frequency-penalty, -s, --logit-bias. Values out of range are an error of the command line.
+void add_sampling_flags(CLI::App& verb, SamplingFlags& flags);
+
+/// Accepts --jinja and --no-webui, and --parallel (-np) with the value 1.
+void add_accepted_flags(CLI::App& verb);
+
+}  // namespace packmule::cli
