@@ -1,9 +1,14 @@
+#include "kernels/common/ops.h"
+
+#include "kernels/avx512/ops_simd.h"
 #include "kernels/variants.h"
 
 namespace packmule::kernels::avx512 {
 
 void fill_ops(Kernels& kernels) {
-  ref::fill_ops(kernels);
+  Ops<OpsSimd>::fill(kernels);
+  fill_delta(kernels);
+  fill_attention(kernels);
 }
 
 }  // namespace packmule::kernels::avx512

@@ -9,12 +9,12 @@ namespace packmule::kernels {
 namespace {
 
 /// Columns of the state that go through a chunk together: at most this many (a variant may take fewer).
-constexpr int64_t kDeltaPanelCols = 64;
+constexpr int64_t kDeltaPanelCols = 32;
 
-/// K transposed [dk, 64]; two [64, 64] matrices between the tokens of a chunk; a panel of S [dk, 64] and two
-/// panels [64, 64] of corrections and outputs.
+/// K and Q of a chunk [2 * 64, dk] and K transposed [dk, 64]; two [64, 64] matrices between its tokens; a
+/// panel of S [dk, 32], one of corrections and outputs [2 * 64, 32].
 constexpr int64_t delta_scratch_total(int64_t dk) {
-  return dk * kDeltaChunk + 2 * kDeltaChunk * kDeltaChunk + (dk + 2 * kDeltaChunk) * kDeltaPanelCols;
+  return 3 * kDeltaChunk * dk + 2 * kDeltaChunk * kDeltaChunk + (dk + 2 * kDeltaChunk) * kDeltaPanelCols;
 }
 
 }  // namespace

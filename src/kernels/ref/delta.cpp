@@ -43,8 +43,9 @@ void step(const DeltaArgs& args, int64_t t, int64_t begin, int64_t width) {
   for (int64_t i = 0; i < args.dk; ++i) {
     float* row = args.state + i * args.dv + begin;
     for (int64_t j = 0; j < width; ++j) {
-      row[j] = static_cast<float>(row[j] * decay + k[i] * u[j]);
-      out[j] += static_cast<double>(row[j]) * q[i];
+      const double written = row[j] * decay + k[i] * u[j];
+      out[j] += written * q[i];
+      row[j] = static_cast<float>(written);
     }
   }
   for (int64_t j = 0; j < width; ++j) args.out[t * args.out_stride + begin + j] = static_cast<float>(out[j]);
