@@ -40,9 +40,5 @@ constexpr Codebook<uint32_t, 256> kIq3XxsGrid = unpack<uint32_t>(packed::kIq3Xxs
 constexpr Codebook<uint32_t, 512> kIq3SGrid = unpack<uint32_t>(packed::kIq3S, packed::kIq3SValues);
 constexpr Codebook<uint64_t, 2048> kIq1SGrid = unpack<uint64_t>(packed::kIq1S, packed::kIq1SValues);
 constexpr Codebook<uint8_t, 128> kIq2Signs = even_signs();
-constexpr Codebook<int8_t, 16> kIq4Values = {
-    {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}};
-constexpr Codebook<int8_t, 16> kFp4DoubledValues = {
-    {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}};
 
 }  // namespace packmule::quant

@@ -31,8 +31,10 @@ inline constexpr float kIq1Delta = 0.125f;
 extern const Codebook<uint8_t, 128> kIq2Signs;
 
 /// Values of the 4-bit codes of IQ4_NL and IQ4_XS.
-extern const Codebook<int8_t, 16> kIq4Values;
+constexpr Codebook<int8_t, 16> kIq4Values = {
+    {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}};
 /// Twice the FP4 (E2M1) values: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives. MXFP4 and NVFP4.
-extern const Codebook<int8_t, 16> kFp4DoubledValues;
+constexpr Codebook<int8_t, 16> kFp4DoubledValues = {
+    {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}};
 
 }  // namespace packmule::quant

@@ -33,6 +33,7 @@ TEST(Format, SizesAreThoseOfTheManifest) {
 TEST(Format, TableIsComplete) {
   for (const Format& format : formats()) {
     EXPECT_NE(format.decode, nullptr) << format.name;
+    EXPECT_TRUE(format.encode != nullptr || !format.kv_cache) << format.name << " is written every token";
     EXPECT_LT(static_cast<size_t>(format.type), kTypeIdLimit) << format.name;
     EXPECT_EQ(row_bytes(format, 3 * format.block_elems), 3 * format.block_bytes) << format.name;
   }

@@ -22,4 +22,8 @@ static_assert(sizeof(BlockIQ4_NL) == 18);
 
 void decode_iq4_nl(const void* blocks, float* out, int64_t n_elems);
 
+/// Without importance: the best of sixteen fixed scales, errors weighted by the squares of the values: the
+/// bytes of ggml's quantizer. With it: least weighted squared error over a search of scales.
+void encode_iq4_nl(const float* in, const float* importance, void* blocks, int64_t n_elems);
+
 }  // namespace packmule::quant

@@ -24,4 +24,15 @@ struct KScale {
           static_cast<uint8_t>(s[group + 4] >> 4 | (s[group] >> 6) << 4)};
 }
 
+static inline void set_k_scale(uint8_t* s, int group, KScale value) {
+  if (group < 4) {
+    s[group] = static_cast<uint8_t>((s[group] & 0xc0) | value.scale);
+    s[group + 4] = static_cast<uint8_t>((s[group + 4] & 0xc0) | value.minimum);
+  } else {
+    s[group + 4] = static_cast<uint8_t>((value.scale & 15) | (value.minimum & 15) << 4);
+    s[group - 4] = static_cast<uint8_t>((s[group - 4] & 63) | value.scale >> 4 << 6);
+    s[group] = static_cast<uint8_t>((s[group] & 63) | value.minimum >> 4 << 6);
+  }
+}
+
 }  // namespace packmule::quant

@@ -23,4 +23,8 @@ static_assert(sizeof(BlockQ4_1) == 20);
 
 void decode_q4_1(const void* blocks, float* out, int64_t n_elems);
 
+/// Without importance: round to nearest, the bytes of llama.cpp's KV cache. With it: least weighted squared
+/// error over a search of scales and minima.
+void encode_q4_1(const float* in, const float* importance, void* blocks, int64_t n_elems);
+
 }  // namespace packmule::quant

@@ -25,4 +25,8 @@ static_assert(sizeof(BlockQ4_K) == 144);
 
 void decode_q4_k(const void* blocks, float* out, int64_t n_elems);
 
+/// Least (weighted) squared error over a search of scales and minima; without importance every weight counts
+/// the same.
+void encode_q4_k(const float* in, const float* importance, void* blocks, int64_t n_elems);
+
 }  // namespace packmule::quant

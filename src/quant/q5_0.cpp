@@ -2,6 +2,8 @@
 
 #include "base/half.h"
 #include "quant/each_block.h"
+#include "quant/plain_codes.h"
+#include "quant/searched_codes.h"
 
 namespace packmule::quant {
 
@@ -15,6 +17,17 @@ void decode_q5_0(const void* blocks, float* out, int64_t n_elems) {
       y[16 + i] = static_cast<float>(high_half - 16) * d;
     }
   });
+}
+
+void encode_q5_0(const float* in, const float* importance, void* blocks, int64_t n_elems) {
+  encode_each<BlockQ5_0>(
+      in, importance, blocks, n_elems, [](const float* x, const float* weight, BlockQ5_0& block) {
+        const ScaledCodes codes =
+            weight == nullptr ? plain_centred_codes<16>(x) : searched_centred_codes<16>(x, weight);
+        block.d = codes.d;
+        pack_fifth_bits(codes.code, block.high);
+        pack_nibbles(codes.code, block.q);
+      });
 }
 
 }  // namespace packmule::quant

@@ -2,6 +2,8 @@
 
 #include "base/half.h"
 #include "quant/each_block.h"
+#include "quant/plain_codes.h"
+#include "quant/searched_codes.h"
 
 namespace packmule::quant {
 
@@ -16,6 +18,18 @@ void decode_q5_1(const void* blocks, float* out, int64_t n_elems) {
       y[16 + i] = static_cast<float>(high_half) * d + m;
     }
   });
+}
+
+void encode_q5_1(const float* in, const float* importance, void* blocks, int64_t n_elems) {
+  encode_each<BlockQ5_1>(
+      in, importance, blocks, n_elems, [](const float* x, const float* weight, BlockQ5_1& block) {
+        const ScaledCodes codes =
+            weight == nullptr ? plain_ranged_codes<31>(x) : searched_ranged_codes<31>(x, weight);
+        block.d = codes.d;
+        block.m = codes.m;
+        pack_fifth_bits(codes.code, block.high);
+        pack_nibbles(codes.code, block.q);
+      });
 }
 
 }  // namespace packmule::quant

@@ -2,6 +2,7 @@
 
 #include "base/half.h"
 #include "quant/each_block.h"
+#include "quant/k_range.h"
 #include "quant/k_scales.h"
 
 namespace packmule::quant {
@@ -22,6 +23,20 @@ void decode_q5_k(const void* blocks, float* out, int64_t n_elems) {
       }
     }
   });
+}
+
+void encode_q5_k(const float* in, const float* importance, void* blocks, int64_t n_elems) {
+  encode_each<BlockQ5_K>(
+      in, importance, blocks, n_elems, [](const float* x, const float* weight, BlockQ5_K& block) {
+        const KRangeCodes codes = fit_k_range(x, weight, 31);
+        block = {.d = codes.d, .dmin = codes.dmin, .scales = {}, .high = {}, .q = {}};
+        for (int group = 0; group < kScaleGroups; ++group)
+          set_k_scale(block.scales, group, codes.group[group]);
+        for (int w = 0; w < kSuperBlock; ++w) {
+          block.q[32 * (w / 64) + w % 32] |= static_cast<uint8_t>((codes.code[w] & 15) << (4 * (w / 32 % 2)));
+          block.high[w % 32] |= static_cast<uint8_t>(codes.code[w] >> 4 << (w / 32));
+        }
+      });
 }
 
 }  // namespace packmule::quant

@@ -27,4 +27,8 @@ static_assert(sizeof(BlockQ5_K) == 176);
 
 void decode_q5_k(const void* blocks, float* out, int64_t n_elems);
 
+/// Least (weighted) squared error over a search of scales and minima; without importance every weight counts
+/// the same.
+void encode_q5_k(const float* in, const float* importance, void* blocks, int64_t n_elems);
+
 }  // namespace packmule::quant

@@ -26,4 +26,7 @@ static_assert(sizeof(BlockQ6_K) == 210);
 
 void decode_q6_k(const void* blocks, float* out, int64_t n_elems);
 
+/// Least (weighted) squared error over a search of scales; without importance every weight counts the same.
+void encode_q6_k(const float* in, const float* importance, void* blocks, int64_t n_elems);
+
 }  // namespace packmule::quant
