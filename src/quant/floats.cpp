@@ -7,7 +7,7 @@
 namespace packmule::quant {
 
 void decode_f32(const void* blocks, float* out, int64_t n_elems) {
-  std::memcpy(out, blocks, static_cast<size_t>(n_elems) * sizeof(float));
+  if (n_elems != 0) std::memcpy(out, blocks, static_cast<size_t>(n_elems) * sizeof(float));
 }
 
 void decode_f16(const void* blocks, float* out, int64_t n_elems) {
@@ -21,7 +21,7 @@ void decode_bf16(const void* blocks, float* out, int64_t n_elems) {
 }
 
 void encode_f32(const float* in, const float*, void* blocks, int64_t n_elems) {
-  std::memcpy(blocks, in, static_cast<size_t>(n_elems) * sizeof(float));
+  if (n_elems != 0) std::memcpy(blocks, in, static_cast<size_t>(n_elems) * sizeof(float));
 }
 
 void encode_f16(const float* in, const float*, void* blocks, int64_t n_elems) {
