@@ -138,7 +138,8 @@ TEST(Encode, SearchedCodesAreTheNearest) {
     ++n_formats;
     const auto n = static_cast<size_t>(format->block_elems);
     for (uint32_t seed = 0; seed < 4; ++seed) {
-      const std::vector<float> in = normal_values(n, 0.0f, 0.02f, seed);
+      // Far from zero, too: there the float16 of a minimum is another number than the one searched for.
+      const std::vector<float> in = normal_values(n, seed % 2 == 0 ? 0.0f : 10.0f, 0.02f, seed);
       const std::string block = encode_all(*format, in, importance.data());
       const std::vector<float> chosen = decode_all(*format, block);
       for (int nibble = 0; nibble < 16; ++nibble) {
@@ -165,6 +166,49 @@ TEST(Encode, PlainRoundingOfDecodedBlocksChangesNothing) {
     for (size_t i = 0; i < 64; ++i) in[i] = 0;
     const std::vector<float> once = round_trip(*format, in, nullptr);
     EXPECT_EQ(round_trip(*format, once, nullptr), once) << format->name;  // not the bytes: -0 may become 0
+  }
+}
+
+// Of two extremes of one size the first becomes code 0: the most negative of the codes around the centre.
+TEST(Encode, FirstOfTwoExtremesIsKeptByCentredFormats) {
+  for (const Type type : {Type::kQ4_0, Type::kQ5_0}) {
+    const float largest_code = type == Type::kQ4_0 ? 7.0f / 8.0f : 15.0f / 16.0f;
+    for (const float sign : {1.0f, -1.0f}) {
+      std::vector<float> in(32, 0.0f);
+      in[3] = sign;
+      in[21] = -sign;
+      const std::vector<float> out = round_trip(format_of(type), in, nullptr);
+      EXPECT_EQ(out[3], sign) << format_of(type).name;
+      EXPECT_EQ(out[21], -sign * largest_code) << format_of(type).name;
+    }
+  }
+}
+
+TEST(Encode, Q8RoundsHalvesAwayFromZero) {
+  std::vector<float> in(32, 0.0f);
+  std::vector<float> expected(32, 0.0f);
+  in[0] = expected[0] = 127.0f;  // the scale is 1
+  for (size_t i = 1; i < 32; ++i) {
+    const float sign = i % 2 == 0 ? 1.0f : -1.0f;
+    in[i] = sign * (static_cast<float>(i) + 0.5f);
+    expected[i] = sign * static_cast<float>(i + 1);
+  }
+  EXPECT_EQ(round_trip(format_of(Type::kQ8_0), in, nullptr), expected);
+}
+
+// Q6_K's scales reach from -128 to 127: groups that mirror each other need both ends.
+TEST(Encode, Q6KHoldsGroupsThatMirrorEachOther) {
+  const Format& format = format_of(Type::kQ6_K);
+  for (uint32_t seed = 0; seed < 8; ++seed) {
+    const std::vector<float> group = normal_values(16, 0.0f, 0.02f, seed);
+    std::vector<float> same;
+    std::vector<float> mirrored;
+    for (size_t i = 0; i < 256; ++i) {
+      same.push_back(group[i % 16]);
+      mirrored.push_back(i / 16 % 2 == 0 ? group[i % 16] : -group[i % 16]);
+    }
+    EXPECT_LE(rmse(mirrored, round_trip(format, mirrored, nullptr), nullptr),
+              1.1 * rmse(same, round_trip(format, same, nullptr), nullptr));
   }
 }
 
@@ -275,6 +319,22 @@ TEST(Encode, WildValuesGiveFiniteBlocks) {
   }
 }
 
+// A NaN says nothing about the values beside it. IQ4_NL without importance falls back on a plain scale.
+TEST(Encode, NanLeavesTheOtherValuesAlone) {
+  for (const Format* format : writable_formats()) {
+    const std::vector<float> clean = normal_values(256, 0.0f, 0.02f, 23);
+    const std::vector<float> ones(256, 1.0f);
+    std::vector<float> in = clean;
+    for (size_t i = 5; i < in.size(); i += 32) in[i] = kNan;
+    for (const float* weights : {static_cast<const float*>(nullptr), ones.data()}) {
+      std::vector<float> out = round_trip(*format, in, weights);
+      for (size_t i = 5; i < in.size(); i += 32) out[i] = clean[i];
+      EXPECT_LE(rmse(clean, out, nullptr), 1.5 * rmse(clean, round_trip(*format, clean, weights), nullptr))
+          << format->name;
+    }
+  }
+}
+
 // What is too large for the format comes out as large as it can be, with its sign.
 TEST(Encode, TooLargeValuesAreHeldNotLost) {
   for (const Format* format : writable_formats()) {
@@ -302,6 +362,18 @@ TEST(Encode, EvenImportanceIsEvenWhateverItsSize) {
       const std::vector<float> importance(512, value);
       EXPECT_EQ(encode_all(*format, in, importance.data()), expected) << format->name << ", " << value;
     }
+  }
+}
+
+TEST(Encode, ImportanceThatIsNoNumberCountsAsZero) {
+  const std::vector<float> in = normal_values(256, 0.0f, 0.02f, 29);
+  for (const Format* format : writable_formats()) {
+    std::vector<float> importance = over_rows(reference_floats("imatrix.f32"), in.size());
+    importance[7] = importance[100] = 0;
+    const std::string expected = encode_all(*format, in, importance.data());
+    importance[7] = kNan;
+    importance[100] = -5.0f;
+    EXPECT_EQ(encode_all(*format, in, importance.data()), expected) << format->name;
   }
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cmath>
+#include <initializer_list>
 
 #include "quant/lanes.h"
 
@@ -15,7 +16,7 @@ namespace packmule::quant {
 /// 0 when no scale is better than none.
 template <class Nearest>
 [[nodiscard]] float fit_scale(const float* x, const float* w, int n, float low, float high, Nearest nearest) {
-  constexpr int kRounds = 4;
+  constexpr int kRounds = 2;  // more gain less than 0.1 %
   // The starts let the extreme value fall on 0.55 .. 1.3 of the outermost code: below 1 for finer codes that
   // are not all used, above it to clip an outlier for the sake of the others.
   constexpr float kFirst = 0.55f;

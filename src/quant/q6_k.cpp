@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/half.h"
 #include "quant/each_block.h"
@@ -17,42 +16,25 @@ constexpr int kGroupElems = 16;
 constexpr int kGroups = kSuperBlock / kGroupElems;
 constexpr NearestInteger kNearest{-32, 31};
 
-struct Choice {
+struct Scales {
   float d = 0;  // as stored
-  int8_t scale[kGroups]{};
-  float error = std::numeric_limits<float>::infinity();
+  int8_t of_group[kGroups]{};
 };
 
-float nearest_code(float x, const Choice& choice, int group) {
-  return kNearest(x * inverse_or_zero(choice.d * static_cast<float>(choice.scale[group])));
+float nearest_code(float x, const Scales& scales, int group) {
+  return kNearest(x * inverse_or_zero(scales.d * static_cast<float>(scales.of_group[group])));
 }
 
 // The best scale of one group among the sixteen around the exact one.
-int8_t choose_group(const float* x, const float* w, float d, float exact, float& error) {
+int8_t choose_scale(const float* x, const float* w, float d, float exact) {
   const float quotient = d != 0.0f ? exact / d : 0.0f;
   const int first = static_cast<int>(std::clamp(std::round(quotient) - 7.0f, -128.0f, 112.0f));
   const Lanes scale = make_lanes([&](int lane) { return d * static_cast<float>(first + lane); });
-  const Lanes errors = sum_errors(x, w, kGroupElems, scale, Lanes{}, kNearest);
-  const int best = least_lane(errors);
-  error += errors.get(best);
-  return static_cast<int8_t>(first + best);
+  return static_cast<int8_t>(first + least_lane(sum_errors(x, w, kGroupElems, scale, Lanes{}, kNearest)));
 }
 
-// The d that fits the block best with the choice's scales and its codes.
-float refit(const WeightedBlock<kSuperBlock>& block, const Choice& choice) {
-  double aa = 0;
-  double xa = 0;
-  for (int i = 0; i < kSuperBlock; ++i) {
-    const int group = i / kGroupElems;
-    const double a = choice.scale[group] * static_cast<double>(nearest_code(block.x[i], choice, group));
-    aa += block.w[i] * a * a;
-    xa += block.w[i] * a * block.x[i];
-  }
-  return aa > 0 ? static_cast<float>(xa / aa) : choice.d;
-}
-
-Choice choose_scales(const WeightedBlock<kSuperBlock>& block) {
-  constexpr int kRounds = 4;
+// (Fitting d to the chosen scales and codes and choosing again gains 0.04 % only.)
+Scales choose_scales(const WeightedBlock<kSuperBlock>& block) {
   float exact[kGroups];
   float extreme = 0;
   for (int g = 0; g < kGroups; ++g) {
@@ -60,20 +42,11 @@ Choice choose_scales(const WeightedBlock<kSuperBlock>& block) {
                          kNearest.high, kNearest);
     if (std::abs(exact[g]) > std::abs(extreme)) extreme = exact[g];
   }
-  float d = extreme / -128.0f;
-  Choice best;
-  for (int round = 0; round < kRounds; ++round) {
-    Choice choice;
-    choice.d = half_to_float(scale_to_half(d));
-    choice.error = 0;
-    for (int g = 0; g < kGroups; ++g)
-      choice.scale[g] = choose_group(block.x + g * kGroupElems, block.w + g * kGroupElems, choice.d, exact[g],
-                                     choice.error);
-    if (!(choice.error < best.error)) break;
-    best = choice;
-    d = refit(block, choice);
-  }
-  return best;
+  Scales scales{.d = half_to_float(scale_to_half(extreme / -128.0f))};
+  for (int g = 0; g < kGroups; ++g)
+    scales.of_group[g] =
+        choose_scale(block.x + g * kGroupElems, block.w + g * kGroupElems, scales.d, exact[g]);
+  return scales;
 }
 
 }  // namespace
@@ -97,11 +70,11 @@ void encode_q6_k(const float* in, const float* importance, void* blocks, int64_t
   encode_each<BlockQ6_K>(
       in, importance, blocks, n_elems, [](const float* x, const float* weight, BlockQ6_K& block) {
         const WeightedBlock<kSuperBlock> values(x, weight);
-        const Choice choice = choose_scales(values);
-        block = {.q = {}, .high = {}, .scale = {}, .d = scale_to_half(choice.d)};
-        std::copy_n(choice.scale, kGroups, block.scale);
+        const Scales scales = choose_scales(values);
+        block = {.q = {}, .high = {}, .scale = {}, .d = scale_to_half(scales.d)};
+        std::copy_n(scales.of_group, kGroups, block.scale);
         for (int w = 0; w < kSuperBlock; ++w) {
-          const int code = 32 + static_cast<int>(nearest_code(values.x[w], choice, w / kGroupElems));
+          const int code = 32 + static_cast<int>(nearest_code(values.x[w], scales, w / kGroupElems));
           const int half = w / 128;
           const int j = w / 32 % 4;
           block.q[64 * half + w % 64] |= static_cast<uint8_t>((code & 15) << (4 * (j / 2)));
