@@ -1,6 +1,7 @@
 #include "quant/k_range.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "quant/encode_math.h"
@@ -95,14 +96,15 @@ KRangeCodes fit_k_range(const float* in, const float* importance, int largest) {
   const BaseSign sign = all_positive ? BaseSign::kNotNegative : BaseSign::kNotPositive;
   RangeFit exact[kScaleGroups];
   float largest_scale = 0;
-  float extreme_base = 0;
+  float largest_base = 0;
   for (int g = 0; g < kScaleGroups; ++g) {
     exact[g] = fit_range(block.x + g * kGroupElems, block.w + g * kGroupElems, largest, sign);
     largest_scale = std::max(largest_scale, exact[g].scale);
-    if (std::abs(exact[g].base) > std::abs(extreme_base)) extreme_base = exact[g].base;
+    largest_base = std::max(largest_base, std::abs(exact[g].base));
   }
 
-  Shared shared{largest_scale / kLargestStored, -extreme_base / kLargestStored};
+  Shared shared{largest_scale / kLargestStored,
+                (all_positive ? -largest_base : largest_base) / kLargestStored};
   Choice best;
   for (int round = 0; round < kRounds; ++round) {
     Choice choice;
