@@ -20,10 +20,11 @@ struct BlockMXFP4 {
 };
 static_assert(sizeof(BlockMXFP4) == 17);
 
-/// 2^(exponent - 128), exact; denormal for 0 and 1. Static so that ISA files may include it.
+/// 2^(exponent - 128), exact; denormal for 0 and 1. Static, and without std::bit_cast (a weak symbol when it is
+/// not inlined), so that ISA files may include it.
 [[nodiscard]] static inline float mxfp4_scale(uint8_t exponent) {
   const uint32_t bits = exponent < 2 ? 0x200000u << exponent : (exponent - 1u) << 23;
-  return std::bit_cast<float>(bits);
+  return __builtin_bit_cast(float, bits);
 }
 
 void decode_mxfp4(const void* blocks, float* out, int64_t n_elems);

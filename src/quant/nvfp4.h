@@ -30,7 +30,7 @@ static_assert(sizeof(BlockNVFP4) == 36);
   const uint32_t mantissa = code & 7u;
   if (code == 127) return 0.0f;
   if (exponent == 0) return static_cast<float>(mantissa) * 0x1p-10f;
-  return std::bit_cast<float>((exponent + 119) << 23 | mantissa << 20);
+  return __builtin_bit_cast(float, (exponent + 119) << 23 | mantissa << 20);
 }
 
 void decode_nvfp4(const void* blocks, float* out, int64_t n_elems);

@@ -48,6 +48,9 @@ struct Simd {
     out[0] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(bytes)));
     out[1] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(bytes, 1)));
   }
+  /// The same times kCodeScale, for the instruction sets that save work by another scale.
+  static constexpr float kCodeScale = 1.0f;
+  static void from_int8_scaled(__m256i bytes, Floats* out) { from_int8(bytes, out); }
   /// Halves of the vector added to each other until eight lanes are left.
   static __m256 fold_to_8(Floats v) {
     return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

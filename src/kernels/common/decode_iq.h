@@ -51,8 +51,8 @@ struct DecodeIQ2_XXS {
   using Block = quant::BlockIQ2_XXS;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<8, false>& s) {
-    const float d = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<8, false>& s) {
+    const float d = half_bits_to_float(block.d) * unit;
     for (int g = 0; g < 8; ++g) {
       const uint32_t stored = load_u32(block.group[g].signs_scale) >> 28;
       s.scale[g] = d * (0.5f + static_cast<float>(stored)) * 0.25f;
@@ -72,8 +72,8 @@ struct DecodeIQ2_XS {
   using Block = quant::BlockIQ2_XS;
   static constexpr int kGroups = 8, kScales = 2;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<16, false>& s) {
-    open_iq2_scales(half_bits_to_float(block.d), block.scale, s.scale);
+  static void open(const Block& block, float unit, BlockScales<16, false>& s) {
+    open_iq2_scales(half_bits_to_float(block.d) * unit, block.scale, s.scale);
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {
@@ -90,8 +90,8 @@ struct DecodeIQ2_S {
   using Block = quant::BlockIQ2_S;
   static constexpr int kGroups = 8, kScales = 2;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<16, false>& s) {
-    open_iq2_scales(half_bits_to_float(block.d), block.scale, s.scale);
+  static void open(const Block& block, float unit, BlockScales<16, false>& s) {
+    open_iq2_scales(half_bits_to_float(block.d) * unit, block.scale, s.scale);
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {
@@ -109,8 +109,8 @@ struct DecodeIQ3_XXS {
   using Block = quant::BlockIQ3_XXS;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<8, false>& s) {
-    const float d = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<8, false>& s) {
+    const float d = half_bits_to_float(block.d) * unit;
     for (int g = 0; g < 8; ++g) {
       const uint32_t stored = load_u32(block.signs_scale[g]) >> 28;
       s.scale[g] = d * (0.5f + static_cast<float>(stored)) * 0.5f;
@@ -130,8 +130,8 @@ struct DecodeIQ3_S {
   using Block = quant::BlockIQ3_S;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<8, false>& s) {
-    const float d = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<8, false>& s) {
+    const float d = half_bits_to_float(block.d) * unit;
     for (int g = 0; g < 8; ++g) {
       const int stored = block.scale[g / 2] >> (4 * (g % 2)) & 15;
       s.scale[g] = d * static_cast<float>(1 + 2 * stored);
@@ -163,8 +163,8 @@ struct DecodeIQ1_S {
   using Block = quant::BlockIQ1_S;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<8, false>& s) {
-    const float d = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<8, false>& s) {
+    const float d = half_bits_to_float(block.d) * unit;
     for (int g = 0; g < 8; ++g)
       s.scale[g] = d * static_cast<float>(2 * (block.group[g] >> 12 & 7) + 1) * kIq1CodeUnit;
   }
@@ -184,10 +184,10 @@ struct DecodeIQ1_M {
   using Block = quant::BlockIQ1_M;
   static constexpr int kGroups = 8, kScales = 2;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<16, false>& s) {
+  static void open(const Block& block, float unit, BlockScales<16, false>& s) {
     uint32_t d_bits = 0;
     for (int i = 0; i < 4; ++i) d_bits |= static_cast<uint32_t>(block.scales[i] >> 12) << (4 * i);
-    const float d = half_bits_to_float(static_cast<uint16_t>(d_bits));
+    const float d = half_bits_to_float(static_cast<uint16_t>(d_bits)) * unit;
     for (int k = 0; k < 16; ++k) {
       const int stored = block.scales[k / 4] >> (3 * (k % 4)) & 7;
       s.scale[k] = d * static_cast<float>(2 * stored + 1) * kIq1CodeUnit;

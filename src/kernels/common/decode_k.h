@@ -28,8 +28,7 @@ inline __m256i four_bit_codes(const uint8_t* q) {
 }
 
 /// Scales and minima of Q4_K and Q5_K, all eight at once (quant/k_scales.h draws the twelve bytes).
-inline void open_k_scales(uint16_t d_bits, uint16_t dmin_bits, const uint8_t* packed,
-                          BlockScales<8, true>& s) {
+inline void open_k_scales(float d, float dmin, const uint8_t* packed, BlockScales<8, true>& s) {
   const uint32_t first = load_u32(packed);
   const uint32_t second = load_u32(packed + 4);
   const uint32_t third = load_u32(packed + 8);
@@ -37,16 +36,16 @@ inline void open_k_scales(uint16_t d_bits, uint16_t dmin_bits, const uint8_t* pa
   const uint64_t minimum_low = second & 0x3f3f3f3fu;
   const uint64_t scale_high = (third & 0x0f0f0f0fu) | (first >> 2 & 0x30303030u);
   const uint64_t minimum_high = (third >> 4 & 0x0f0f0f0fu) | (second >> 2 & 0x30303030u);
-  store_scaled_u8(scale_low | scale_high << 32, half_bits_to_float(d_bits), s.scale);
-  store_scaled_u8(minimum_low | minimum_high << 32, -half_bits_to_float(dmin_bits), s.offset);
+  store_scaled_u8(scale_low | scale_high << 32, d, s.scale);
+  store_scaled_u8(minimum_low | minimum_high << 32, -dmin, s.offset);
 }
 
 struct DecodeQ2_K {
   using Block = quant::BlockQ2_K;
   static constexpr int kGroups = 8, kScales = 2;
   static constexpr bool kOffset = true;
-  static void open(const Block& block, BlockScales<16, true>& s) {
-    const float d = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<16, true>& s) {
+    const float d = half_bits_to_float(block.d) * unit;
     const float minus_dmin = -half_bits_to_float(block.dmin);
     for (int half = 0; half < 2; ++half) {
       const uint64_t bytes = load_u64(block.scale_min + 8 * half);
@@ -64,8 +63,8 @@ struct DecodeQ3_K {
   using Block = quant::BlockQ3_K;
   static constexpr int kGroups = 8, kScales = 2;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<16, false>& s) {
-    const float d = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<16, false>& s) {
+    const float d = half_bits_to_float(block.d) * unit;
     const uint64_t low = load_u64(block.scales);
     const uint64_t upper = load_u32(block.scales + 8);
     const uint64_t upper_first = (upper | upper << 30) & 0x0303030303030303u;      // groups 0..7
@@ -94,8 +93,8 @@ struct DecodeQ4_K {
   using Block = quant::BlockQ4_K;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = true;
-  static void open(const Block& block, BlockScales<8, true>& s) {
-    open_k_scales(block.d, block.dmin, block.scales, s);
+  static void open(const Block& block, float unit, BlockScales<8, true>& s) {
+    open_k_scales(half_bits_to_float(block.d) * unit, half_bits_to_float(block.dmin), block.scales, s);
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {
@@ -107,8 +106,8 @@ struct DecodeQ5_K {
   using Block = quant::BlockQ5_K;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = true;
-  static void open(const Block& block, BlockScales<8, true>& s) {
-    open_k_scales(block.d, block.dmin, block.scales, s);
+  static void open(const Block& block, float unit, BlockScales<8, true>& s) {
+    open_k_scales(half_bits_to_float(block.d) * unit, half_bits_to_float(block.dmin), block.scales, s);
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {
@@ -124,8 +123,8 @@ struct DecodeQ6_K {
   using Block = quant::BlockQ6_K;
   static constexpr int kGroups = 8, kScales = 2;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<16, false>& s) {
-    const float d = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<16, false>& s) {
+    const float d = half_bits_to_float(block.d) * unit;
     store_scaled_i8(load_u64(block.scale), d, s.scale);
     store_scaled_i8(load_u64(block.scale + 8), d, s.scale + 8);
   }
@@ -147,7 +146,7 @@ struct DecodeIQ4_XS {
   using Block = quant::BlockIQ4_XS;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<8, false>& s) {
+  static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     const __m256i group = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i low_bits = _mm256_set1_epi32(static_cast<int>(load_u32(block.scale_low)));
     const __m256i low =
@@ -157,7 +156,7 @@ struct DecodeIQ4_XS {
         _mm256_and_si256(_mm256_srlv_epi32(high_bits, _mm256_slli_epi32(group, 1)), _mm256_set1_epi32(3));
     const __m256i stored = _mm256_or_si256(low, _mm256_slli_epi32(high, 4));
     const __m256 numbers = _mm256_cvtepi32_ps(_mm256_sub_epi32(stored, _mm256_set1_epi32(32)));
-    _mm256_store_ps(s.scale, _mm256_mul_ps(numbers, _mm256_set1_ps(half_bits_to_float(block.d))));
+    _mm256_store_ps(s.scale, _mm256_mul_ps(numbers, _mm256_set1_ps(half_bits_to_float(block.d) * unit)));
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {
@@ -169,8 +168,8 @@ struct DecodeTQ2_0 {
   using Block = quant::BlockTQ2_0;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<8, false>& s) {
-    _mm256_store_ps(s.scale, _mm256_set1_ps(half_bits_to_float(block.d)));
+  static void open(const Block& block, float unit, BlockScales<8, false>& s) {
+    _mm256_store_ps(s.scale, _mm256_set1_ps(half_bits_to_float(block.d) * unit));
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {
@@ -182,8 +181,8 @@ struct DecodeTQ1_0 {
   using Block = quant::BlockTQ1_0;
   static constexpr int kGroups = 8, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<8, false>& s) {
-    _mm256_store_ps(s.scale, _mm256_set1_ps(half_bits_to_float(block.d)));
+  static void open(const Block& block, float unit, BlockScales<8, false>& s) {
+    _mm256_store_ps(s.scale, _mm256_set1_ps(half_bits_to_float(block.d) * unit));
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {

@@ -39,7 +39,9 @@ struct DecodeQ4_0 {
   using Block = quant::BlockQ4_0;
   static constexpr int kGroups = 1, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<1, false>& s) { s.scale[0] = half_bits_to_float(block.d); }
+  static void open(const Block& block, float unit, BlockScales<1, false>& s) {
+    s.scale[0] = half_bits_to_float(block.d) * unit;
+  }
   template <int>
   static __m256i codes(const Block& block) {
     return _mm256_sub_epi8(nibbles(block.q), _mm256_set1_epi8(8));
@@ -50,8 +52,8 @@ struct DecodeQ4_1 {
   using Block = quant::BlockQ4_1;
   static constexpr int kGroups = 1, kScales = 1;
   static constexpr bool kOffset = true;
-  static void open(const Block& block, BlockScales<1, true>& s) {
-    s.scale[0] = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<1, true>& s) {
+    s.scale[0] = half_bits_to_float(block.d) * unit;
     s.offset[0] = half_bits_to_float(block.m);
   }
   template <int>
@@ -70,7 +72,9 @@ struct DecodeQ5_0 {
   using Block = quant::BlockQ5_0;
   static constexpr int kGroups = 1, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<1, false>& s) { s.scale[0] = half_bits_to_float(block.d); }
+  static void open(const Block& block, float unit, BlockScales<1, false>& s) {
+    s.scale[0] = half_bits_to_float(block.d) * unit;
+  }
   template <int>
   static __m256i codes(const Block& block) {
     return _mm256_sub_epi8(five_bit_codes(block.q, block.high), _mm256_set1_epi8(16));
@@ -81,8 +85,8 @@ struct DecodeQ5_1 {
   using Block = quant::BlockQ5_1;
   static constexpr int kGroups = 1, kScales = 1;
   static constexpr bool kOffset = true;
-  static void open(const Block& block, BlockScales<1, true>& s) {
-    s.scale[0] = half_bits_to_float(block.d);
+  static void open(const Block& block, float unit, BlockScales<1, true>& s) {
+    s.scale[0] = half_bits_to_float(block.d) * unit;
     s.offset[0] = half_bits_to_float(block.m);
   }
   template <int>
@@ -95,7 +99,9 @@ struct DecodeQ8_0 {
   using Block = quant::BlockQ8_0;
   static constexpr int kGroups = 1, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<1, false>& s) { s.scale[0] = half_bits_to_float(block.d); }
+  static void open(const Block& block, float unit, BlockScales<1, false>& s) {
+    s.scale[0] = half_bits_to_float(block.d) * unit;
+  }
   template <int>
   static __m256i codes(const Block& block) {
     return load_32(block.q);
@@ -106,7 +112,9 @@ struct DecodeIQ4_NL {
   using Block = quant::BlockIQ4_NL;
   static constexpr int kGroups = 1, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<1, false>& s) { s.scale[0] = half_bits_to_float(block.d); }
+  static void open(const Block& block, float unit, BlockScales<1, false>& s) {
+    s.scale[0] = half_bits_to_float(block.d) * unit;
+  }
   template <int>
   static __m256i codes(const Block& block) {
     return look_up(quant::kIq4Values.at, nibbles(block.q));
@@ -117,8 +125,10 @@ struct DecodeMXFP4 {
   using Block = quant::BlockMXFP4;
   static constexpr int kGroups = 1, kScales = 1;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<1, false>& s) {
-    s.scale[0] = quant::mxfp4_scale(block.exponent);
+  // The smallest scales are denormal already: a unit below 1 would cost them bits.
+  static constexpr bool kTinyScales = true;
+  static void open(const Block& block, float unit, BlockScales<1, false>& s) {
+    s.scale[0] = quant::mxfp4_scale(block.exponent) * unit;
   }
   template <int>
   static __m256i codes(const Block& block) {
@@ -130,8 +140,8 @@ struct DecodeNVFP4 {
   using Block = quant::BlockNVFP4;
   static constexpr int kGroups = 2, kScales = 2;
   static constexpr bool kOffset = false;
-  static void open(const Block& block, BlockScales<4, false>& s) {
-    for (int i = 0; i < 4; ++i) s.scale[i] = quant::nvfp4_half_scale(block.scale[i]);
+  static void open(const Block& block, float unit, BlockScales<4, false>& s) {
+    for (int i = 0; i < 4; ++i) s.scale[i] = quant::nvfp4_half_scale(block.scale[i]) * unit;
   }
   template <int kGroup>
   static __m256i codes(const Block& block) {

@@ -11,29 +11,12 @@
 // An int8-activation kernel (VNNI, AMX) would be a third, with a sum of its own.
 #pragma once
 
-#include "kernels/common/panel.h"
+#include "kernels/common/panel_tiles.h"
 #include "kernels/common/reader.h"
 #include "kernels/kernels.h"
 
 namespace packmule::kernels {
 namespace {
-
-constexpr int64_t kColumnBlock = 512;
-
-constexpr int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
-/// Sums of the lanes of four vectors; each by the same tree, so its place among the four does not matter.
-template <class S>
-[[gnu::always_inline]] inline __m128 sum_lanes(typename S::Floats a, typename S::Floats b,
-                                               typename S::Floats c, typename S::Floats d) {
-  const __m256 a8 = S::fold_to_8(a), b8 = S::fold_to_8(b), c8 = S::fold_to_8(c), d8 = S::fold_to_8(d);
-  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a8, b8), _mm256_unpackhi_ps(a8, b8));
-  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c8, d8), _mm256_unpackhi_ps(c8, d8));
-  const __m256 abcd = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
-  return _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
-}
 
 template <class S, class Reader>
 struct Matmul {
@@ -54,7 +37,7 @@ struct Matmul {
   static void decode(const void* blocks, float* out, int64_t n_elems) {
     const int64_t full = n_elems - n_elems % Reader::kElems;
     const auto* bytes = static_cast<const uint8_t*>(blocks);
-    decode_blocks(bytes, out, full);
+    decode_blocks<Rounding::kEachStep>(bytes, out, full);
     if constexpr (Reader::kTail) {
       if (full == n_elems) return;
       Floats v[kVectors];
@@ -84,6 +67,7 @@ struct Matmul {
       const int64_t own = row + smaller(r, n_rows - 1);
       rows[r] = static_cast<const uint8_t*>(args.weights) + own * args.row_bytes;
     }
+    const int64_t ahead = kDirectRows * args.row_bytes;
     const float* x[kTokens];
     __m128 total[kTokens];
     for (int t = 0; t < kTokens; ++t) {
@@ -98,11 +82,14 @@ struct Matmul {
         for (int r = 0; r < kDirectRows; ++r) sum[t][r] = S::zero();
       for (int64_t c = begin; c < full; c += Reader::kElems) {
         typename Reader::State state[kDirectRows];
-        for (int r = 0; r < kDirectRows; ++r) Reader::open(rows[r], state[r]);
+        for (int r = 0; r < kDirectRows; ++r) {
+          Reader::open(rows[r], state[r]);
+          prefetch(rows[r] + ahead);
+        }
         unrolled<Reader::kElems / kGroupElems>([&](auto group) __attribute__((always_inline)) {
           for (int r = 0; r < kDirectRows; ++r) {
             Floats v[kVectors];
-            Reader::template weights<group.value>(rows[r], state[r], v);
+            Reader::template weights<group.value, Rounding::kOnce>(rows[r], state[r], v);
             for (int i = 0; i < kVectors; ++i)
               for (int t = 0; t < kTokens; ++t)
                 sum[t][r] =
@@ -131,13 +118,20 @@ struct Matmul {
     }
   }
 
+  /// The cache lines of one block.
+  [[gnu::always_inline]] static void prefetch(const uint8_t* block) {
+    for (int offset = 0; offset < Reader::kBytes; offset += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(block) + offset, _MM_HINT_T0);
+  }
+
+  template <Rounding kRounding>
   static void decode_blocks(const uint8_t* blocks, float* out, int64_t n_elems) {
     for (int64_t c = 0; c < n_elems; c += Reader::kElems, blocks += Reader::kBytes) {
       typename Reader::State state;
       Reader::open(blocks, state);
       unrolled<Reader::kElems / kGroupElems>([&](auto group) __attribute__((always_inline)) {
         Floats v[kVectors];
-        Reader::template weights<group.value>(blocks, state, v);
+        Reader::template weights<group.value, kRounding>(blocks, state, v);
         for (int i = 0; i < kVectors; ++i)
           S::store(out + c + kGroupElems * group.value + i * S::kWidth, v[i]);
       });
@@ -156,7 +150,7 @@ struct Matmul {
       for (int64_t r = 0; r < n_rows; ++r, out += width) {
         const uint8_t* blocks =
             weights + (row + r) * args.row_bytes + begin / Reader::kElems * Reader::kBytes;
-        decode_blocks(blocks, out, full - begin);
+        decode_blocks<Rounding::kOnce>(blocks, out, full - begin);
         if constexpr (Reader::kTail) {
           if (full == end) continue;
           Floats v[kVectors];
@@ -169,81 +163,13 @@ struct Matmul {
     }
   }
 
-  /// totals[r][t] += the sum over one column block, for kRows rows of the panel and kTokens tokens.
-  template <int kRows, int kTokens>
-  static void tile(const float* w, int64_t width, const float* const* x, int64_t n_cols, float* totals) {
-    Floats sum[kRows][4];
-    for (int r = 0; r < kRows; ++r)
-      for (int t = 0; t < 4; ++t) sum[r][t] = S::zero();
-    const int64_t full = n_cols - n_cols % S::kWidth;
-    const float* x_of[kTokens];
-    for (int t = 0; t < kTokens; ++t) x_of[t] = x[t];
-    for (int64_t c = 0; c < full; c += S::kWidth) {
-      Floats activation[kTokens];
-      for (int t = 0; t < kTokens; ++t) activation[t] = S::load(x_of[t] + c);
-      for (int r = 0; r < kRows; ++r) {
-        const Floats weight = S::load(w + r * width + c);
-        for (int t = 0; t < kTokens; ++t) sum[r][t] = S::fma(weight, activation[t], sum[r][t]);
-      }
-    }
-    if (full < n_cols) {
-      for (int r = 0; r < kRows; ++r) {
-        const Floats weight = S::load(w + r * width + full);
-        for (int t = 0; t < kTokens; ++t)
-          sum[r][t] = S::fma(weight, S::load_first(x_of[t] + full, n_cols - full), sum[r][t]);
-      }
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const __m128 partial = sum_lanes<S>(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
-      _mm_store_ps(totals + 4 * r, _mm_add_ps(_mm_load_ps(totals + 4 * r), partial));
-    }
-  }
-
-  /// All rows of the panel for up to four tokens.
-  template <int kTokens>
-  static void panel_tokens(const MatmulArgs& args, int64_t row, int64_t n_rows, int64_t padded_rows,
-                           int64_t token) {
-    // A tile divides kPanelRowMultiple, and rows past n_rows up to a tile's end are zeros.
-    constexpr int kWanted = S::kTileAccumulators / kTokens;
-    constexpr int kRows = kWanted >= 12 ? 12 : kWanted >= 6 ? 6 : kWanted >= 4 ? 4 : 3;
-    alignas(16) float totals[kPanelMaxRows * 4];
-    std::memset(totals, 0, static_cast<size_t>(padded_rows) * 4 * sizeof(float));
-    const float* x[kTokens];
-    for (int64_t begin = 0; begin < args.n_cols; begin += kColumnBlock) {
-      const int64_t n_cols = smaller(kColumnBlock, args.n_cols - begin);
-      const int64_t width = panel_row_floats(n_cols);
-      const float* w = args.scratch + begin * padded_rows;
-      for (int t = 0; t < kTokens; ++t) x[t] = args.x[token + t] + begin;
-      for (int64_t r = 0; r < n_rows; r += kRows)
-        tile<kRows, kTokens>(w + r * width, width, x, n_cols, totals + 4 * r);
-    }
-    for (int t = 0; t < kTokens; ++t) {
-      float* y = args.y[token + t] + row;
-      for (int64_t r = 0; r < n_rows; ++r) y[r] = totals[4 * r + t] * args.scale;
-    }
-  }
-
   static void panel(const MatmulArgs& args) {
     const int64_t max_rows = panel_rows(args.n_cols);
     for (int64_t row = args.row_begin; row < args.row_end; row += max_rows) {
       const int64_t n_rows = smaller(max_rows, args.row_end - row);
       const int64_t padded_rows = (n_rows + kPanelRowMultiple - 1) / kPanelRowMultiple * kPanelRowMultiple;
       fill_panel(args, row, n_rows, padded_rows);
-      int64_t token = 0;
-      for (; token + 4 <= args.n_tokens; token += 4) panel_tokens<4>(args, row, n_rows, padded_rows, token);
-      switch (args.n_tokens - token) {
-        case 3:
-          panel_tokens<3>(args, row, n_rows, padded_rows, token);
-          break;
-        case 2:
-          panel_tokens<2>(args, row, n_rows, padded_rows, token);
-          break;
-        case 1:
-          panel_tokens<1>(args, row, n_rows, padded_rows, token);
-          break;
-        default:
-          break;
-      }
+      PanelTiles<S>::multiply(args, row, n_rows, padded_rows);
     }
   }
 };

@@ -1,9 +1,8 @@
 // From the bytes of a row to vectors of float weights, 32 at a time: the form every matmul works on.
 //
 // A reader has kElems and kBytes (of what one open() covers), a State, open(block, state),
-// weights<g>(block, state, v) for the g-th 32 weights, and kTail: whether a row may end with less than 32,
-// then tail(bytes, n, v) gives the last n with zeros behind. Weights have the bits of the format's scalar
-// decoder.
+// weights<g, rounding>(block, state, v) for the g-th 32 weights, and kTail: whether a row may end with less
+// than 32, when tail(bytes, n, v) gives its last n with zeros behind.
 #pragma once
 
 #include "kernels/common/decode_iq.h"
@@ -14,6 +13,10 @@ namespace packmule::kernels {
 namespace {
 
 constexpr int kGroupElems = 32;
+
+/// How scale * code + offset is rounded: after each step, which are the bits of the format's scalar decoder,
+/// or once, which is an instruction less and what matmuls use.
+enum class Rounding { kEachStep, kOnce };
 
 template <int kValue>
 struct Index {
@@ -38,20 +41,35 @@ struct BlockReader {
   static constexpr bool kTail = false;
 
   [[gnu::always_inline]] static void open(const uint8_t* block, State& state) {
-    Decoder::open(*reinterpret_cast<const Block*>(block), state);
+    Decoder::open(*reinterpret_cast<const Block*>(block), kUnit, state);
   }
 
-  template <int kGroup>
+  template <int kGroup, Rounding kRounding>
   [[gnu::always_inline]] static void weights(const uint8_t* block, const State& state,
                                              typename S::Floats* v) {
     constexpr int kVectors = kGroupElems / S::kWidth;
-    S::from_int8(Decoder::template codes<kGroup>(*reinterpret_cast<const Block*>(block)), v);
+    const __m256i codes = Decoder::template codes<kGroup>(*reinterpret_cast<const Block*>(block));
+    if constexpr (kTinyScales) {
+      S::from_int8(codes, v);
+    } else {
+      S::from_int8_scaled(codes, v);
+    }
     for (int i = 0; i < kVectors; ++i) {
-      const int scale = kGroup * Decoder::kScales + i * Decoder::kScales / kVectors;
-      v[i] = S::mul(v[i], S::set(state.scale[scale]));
-      if constexpr (Decoder::kOffset) v[i] = S::add(v[i], S::set(state.offset[scale]));
+      const int at = kGroup * Decoder::kScales + i * Decoder::kScales / kVectors;
+      const typename S::Floats scale = S::set(state.scale[at]);
+      if constexpr (!Decoder::kOffset) {
+        v[i] = S::mul(v[i], scale);
+      } else if constexpr (kRounding == Rounding::kOnce) {
+        v[i] = S::fma(v[i], scale, S::set(state.offset[at]));
+      } else {
+        v[i] = S::add(S::mul(v[i], scale), S::set(state.offset[at]));
+      }
     }
   }
+
+ private:
+  static constexpr bool kTinyScales = requires { Decoder::kTinyScales; };
+  static constexpr float kUnit = kTinyScales ? 1.0f : 1.0f / S::kCodeScale;
 };
 
 /// Formats of one weight a block. Element: the stored type and how a vector of it becomes floats.
@@ -65,7 +83,7 @@ struct ElementReader {
 
   static void open(const uint8_t*, State&) {}
 
-  template <int>
+  template <int, Rounding>
   [[gnu::always_inline]] static void weights(const uint8_t* bytes, const State&, typename S::Floats* v) {
     for (int i = 0; i < kGroupElems / S::kWidth; ++i)
       v[i] = Element::load(reinterpret_cast<const Stored*>(bytes) + i * S::kWidth);
@@ -74,7 +92,7 @@ struct ElementReader {
   static void tail(const uint8_t* bytes, int64_t n, typename S::Floats* v) {
     Stored padded[kGroupElems] = {};
     std::memcpy(padded, bytes, static_cast<size_t>(n) * sizeof(Stored));
-    weights<0>(reinterpret_cast<const uint8_t*>(padded), State{}, v);
+    weights<0, Rounding::kOnce>(reinterpret_cast<const uint8_t*>(padded), State{}, v);
   }
 };
 
