@@ -39,6 +39,17 @@ TEST(Pretokenizer, CutsAsTheOfficialOne) {
   EXPECT_EQ(cut("b\U00016D70b"), (Pieces{"b", "\U00016D70", "b"}));  // a digit of Unicode 16
 }
 
+// Room on the stack, or steps in its square, would run out here.
+TEST(Pretokenizer, LongPiecesAreLinear) {
+  auto pretokenizer = Pretokenizer::create();
+  ASSERT_TRUE(pretokenizer.has_value()) << pretokenizer.error().message;
+  for (const char c : {'a', ' ', '!', '\n'}) {
+    const std::string text(10'000'000, c);
+    EXPECT_EQ(pieces(**pretokenizer, text), Pieces{text}) << c;
+    EXPECT_EQ(pieces(**pretokenizer, text + "a").size(), c == 'a' ? 1u : 2u) << c;
+  }
+}
+
 TEST(Pretokenizer, NormalizesAsUnicode9) {
   auto pretokenizer = Pretokenizer::create();
   ASSERT_TRUE(pretokenizer.has_value()) << pretokenizer.error().message;

@@ -116,13 +116,13 @@ TEST(Utf8, EveryCodePointIsOneCharacter) {
     std::string text;
     const auto tail = [&](int shift) { return static_cast<char>(0x80 | ((c >> shift) & 0x3F)); };
     if (c < 0x80) {
-      text = {static_cast<char>(c)};
+      text.push_back(static_cast<char>(c));
     } else if (c < 0x800) {
-      text = {static_cast<char>(0xC0 | c >> 6), tail(0)};
+      text.append({static_cast<char>(0xC0 | c >> 6), tail(0)});
     } else if (c < 0x10000) {
-      text = {static_cast<char>(0xE0 | c >> 12), tail(6), tail(0)};
+      text.append({static_cast<char>(0xE0 | c >> 12), tail(6), tail(0)});
     } else {
-      text = {static_cast<char>(0xF0 | c >> 18), tail(12), tail(6), tail(0)};
+      text.append({static_cast<char>(0xF0 | c >> 18), tail(12), tail(6), tail(0)});
     }
     const bool surrogate = c >= 0xD800 && c <= 0xDFFF;
     ASSERT_EQ(find_invalid_utf8(text), surrogate ? 0 : text.size()) << std::hex << c;
