@@ -1,12 +1,13 @@
 #include "bench/synthetic_model.h"
 
+#include <regex.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 #include <iterator>
 #include <memory>
-#include <regex>
 
 #include "base/thread_pool.h"
 #include "bench/random_blocks.h"
@@ -123,23 +124,45 @@ class Layout {
   std::vector<Tensor> tensors_;
 };
 
-Status override_types(std::vector<Tensor>& tensors, const SyntheticOptions& options) {
-  for (const auto& [pattern, type] : options.types) {
-    std::regex regex;
-    try {
-      regex = std::regex(pattern, std::regex::extended);
-    } catch (const std::regex_error& error) {
-      return fail(ErrorKind::kInvalidArgument, "'{}' is no regular expression: {}", pattern, error.what());
+/// An extended regular expression of POSIX. (std::regex of g++ 12 does not compile without warnings under
+/// ASan.)
+class Pattern {
+ public:
+  static Result<Pattern> create(const std::string& text) {
+    auto regex = std::make_unique<regex_t>();
+    const int code = regcomp(regex.get(), text.c_str(), REG_EXTENDED | REG_NOSUB);
+    if (code == 0) return Pattern(regex.release());
+    std::array<char, 200> words{};
+    regerror(code, regex.get(), words.data(), words.size());
+    return fail(ErrorKind::kInvalidArgument, "'{}' is no regular expression: {}", text, words.data());
+  }
+  [[nodiscard]] bool found_in(const std::string& name) const {
+    return regexec(regex_.get(), name.c_str(), 0, nullptr, 0) == 0;
+  }
+
+ private:
+  struct Free {
+    void operator()(regex_t* regex) const {
+      regfree(regex);
+      delete regex;
     }
+  };
+  explicit Pattern(regex_t* regex) : regex_(regex) {}
+  std::unique_ptr<regex_t, Free> regex_;
+};
+
+Status override_types(std::vector<Tensor>& tensors, const SyntheticOptions& options) {
+  for (const auto& [text, type] : options.types) {
+    PACKMULE_TRY(const Pattern pattern, Pattern::create(text));
     size_t n_found = 0;
     for (Tensor& tensor : tensors) {
-      if (tensor.content != Content::kMatrix || !std::regex_search(tensor.name, regex)) continue;
+      if (tensor.content != Content::kMatrix || !pattern.found_in(tensor.name)) continue;
       tensor.type = type;
       ++n_found;
     }
     if (n_found == 0)
       return fail(ErrorKind::kInvalidArgument,
-                  "'{}' finds no weight matrix; names are like blk.0.ffn_up_exps.weight", pattern);
+                  "'{}' finds no weight matrix; names are like blk.0.ffn_up_exps.weight", text);
   }
   return {};
 }
