@@ -36,7 +36,7 @@ def problems(source_dir: pathlib.Path):
         if folder not in ALLOWED:
             yield f"{relative}: folder {folder}/ has no row in scripts/check_includes.py"
             continue
-        is_test = path.stem.endswith("_test")  # x_test.cpp, and helpers named x_for_test.h
+        is_test = path.stem.endswith("_test")  # x_test.cpp and x_for_test.h
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             where = f"src/{relative}:{number}"
             if BOOST.match(line) and folder != "server":

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "quant/reference_data.h"
+#include "quant/reference_data_for_test.h"
 
 namespace packmule::kernels {
 namespace {

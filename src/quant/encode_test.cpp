@@ -7,7 +7,7 @@
 #include <random>
 
 #include "quant/format.h"
-#include "quant/reference_data.h"
+#include "quant/reference_data_for_test.h"
 
 namespace packmule::quant {
 namespace {

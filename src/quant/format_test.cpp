@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-#include "quant/reference_data.h"
+#include "quant/reference_data_for_test.h"
 
 namespace packmule::quant {
 namespace {
