@@ -30,8 +30,8 @@ TEST(CommandLine, NamesWhatIsWrongInOneLine) {
     std::vector<std::string> args;
     std::string expected;
   } cases[] = {
-      {{}, "expected a verb: inspect"},
-      {{"inspct", "m.gguf"}, "unknown verb 'inspct'; expected one of: inspect"},
+      {{}, "expected a verb: run"},
+      {{"inspct", "m.gguf"}, "unknown verb 'inspct'; expected one of: run"},
       {{"--frob"}, "unknown flag '--frob'; 'packmule --help'"},
       {{"inspect"}, "FILE is required; 'packmule inspect --help'"},
       {{"inspect", "--frob"}, "unknown flag '--frob'; 'packmule inspect --help'"},

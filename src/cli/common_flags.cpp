@@ -64,7 +64,8 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
   verb.add_option("-m,--model", options.model_path, "GGUF file; of a split model the first")->required();
   verb.add_option("-t,--threads", options.n_threads, "Threads (default: all cores)")
       ->check(CLI::Range(1, 1024));
-  verb.add_option("-b,--batch-size", options.batch_size, "Tokens between two looks for a cancel")
+  verb.add_option("-b,--batch-size", options.batch_size,
+                  "Most tokens between two looks for a cancel; bounds --ubatch-size")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   verb.add_option("--ubatch-size", options.ubatch_size, "Tokens processed at once (-ub)")

@@ -15,6 +15,7 @@ constexpr auto kLongNames = std::to_array<Spelling>({
     {"-fa", "--flash-attn"},
     {"-ncmoe", "--n-cpu-moe"},
     {"-ngl", "--n-gpu-layers"},
+    {"-no-cnv", "--no-chat"},
     {"-np", "--parallel"},
     {"-ot", "--override-tensor"},
     {"-sys", "--system-prompt"},
