@@ -21,7 +21,7 @@ struct Result {
 /// apart as in rows that hold other heads too; what lies between them is NaN.
 class Problem {
  public:
-  Problem(int64_t dk, int64_t dv, int64_t n_tokens, Decay decay)
+  Problem(int64_t dk, int64_t dv, int64_t n_tokens, Decay decay, float beta_scale = 1.0f)
       : dk_(dk), dv_(dv), n_tokens_(n_tokens), qk_stride_(dk + 5), v_stride_(dv + 3), out_stride_(dv + 2) {
     Random random(static_cast<uint32_t>(dk * 1009 + dv * 31 + n_tokens + static_cast<int>(decay)));
     q_ = unit_rows(random, 1 / std::sqrt(static_cast<double>(dk)));
@@ -30,7 +30,7 @@ class Problem {
     state_ = random.normal(dk * dv, 0.3f);
     g_ = random.uniform(n_tokens * kGateStride, 0, 1);
     for (float& g : g_) g = log_decay(g, decay);
-    beta_ = random.uniform(n_tokens * kGateStride, 0.001f, 0.999f);
+    beta_ = random.uniform(n_tokens * kGateStride, 0.001f * beta_scale, 0.999f * beta_scale);
   }
 
   /// The call, cut into pieces of at most `piece` tokens.
@@ -151,6 +151,14 @@ TEST_P(Delta, delta_recurrent) {
 }
 TEST_P(Delta, delta_chunked) {
   expect_form(&Kernels::delta_chunked);
+}
+
+TEST_P(Delta, ForgettingWithoutWriting) {
+  // All that is left is e^(sum of g), down to e^-70. In chunks that is one exponential of a sum which a float
+  // holds to 2^-18 only.
+  const Problem problem(64, 64, 17, Decay::kStrong, 0.0f);
+  problem.expect_right(problem.run(kernels().delta_recurrent), tolerance());
+  problem.expect_right(problem.run(kernels().delta_chunked), 6e-7);
 }
 
 TEST_P(Delta, RecurrentInAnyPiecesGivesTheSameBits) {

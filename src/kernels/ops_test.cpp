@@ -277,27 +277,30 @@ TEST_P(Ops, rope) {
 }
 
 TEST_P(Ops, delta_gates) {
-  for (int64_t n : kSizes) {
-    Random random(9 + static_cast<uint32_t>(n));
-    Floats a = random.normal(n, 12.0f);
-    const Floats b = random.normal(n, 6.0f), bias = random.normal(n, 2.0f), coef = random.uniform(n, -16, 0);
-    if (n > 64) a[3] = -100, a[5] = 95, a[7] = 3e4f, a[8] = -3e4f;
-    Doubles g_formula, beta_formula;
-    for (int64_t i = 0; i < n; ++i) {
-      const double step = static_cast<double>(a[i]) + bias[i];
-      g_formula.push_back(coef[i] * (step > 40 ? step : std::log1p(std::exp(step))));
-      beta_formula.push_back(sigmoid(b[i]));
+  for (int64_t n : kSizes)
+    for (const bool biased : {false, true}) {
+      Random random(9 + static_cast<uint32_t>(n));
+      Floats a = random.normal(n, 12.0f);
+      const Floats b = random.normal(n, 6.0f), coef = random.uniform(n, -16, 0);
+      const Floats bias = biased ? random.normal(n, 2.0f) : Floats(a.size(), 0.0f);
+      if (n > 64) a[3] = -100, a[5] = 95, a[7] = 3e4f, a[8] = -3e4f, a[9] = 0;
+      Doubles g_formula, beta_formula;
+      for (int64_t i = 0; i < n; ++i) {
+        const double step = static_cast<double>(a[i]) + bias[i];
+        g_formula.push_back(coef[i] * (step > 40 ? step : std::log1p(std::exp(step))));
+        beta_formula.push_back(sigmoid(b[i]));
+      }
+      const auto gates = [&](const Kernels& k, bool want_beta) {
+        Floats g(a.size(), kNaN), beta(a.size(), kNaN);
+        k.delta_gates(a.data(), b.data(), coef.data(), bias.data(), n, g.data(), beta.data());
+        return want_beta ? beta : g;
+      };
+      // An exponential, a division, a logarithm and a product. The sum a + bias is rounded too: its error, up
+      // to 2^-24 of 60 where the result is not yet tiny, goes through the exponential.
+      const double tolerance = 6e-7 + (biased ? 60 * 0x1p-24 : 0);
+      expect_op([&](const Kernels& k) { return gates(k, false); }, g_formula, tolerance);
+      expect_op([&](const Kernels& k) { return gates(k, true); }, beta_formula, kSigmoidTolerance);
     }
-    const auto gates = [&](const Kernels& k, bool want_beta) {
-      Floats g(a.size(), kNaN), beta(a.size(), kNaN);
-      k.delta_gates(a.data(), b.data(), coef.data(), bias.data(), n, g.data(), beta.data());
-      return want_beta ? beta : g;
-    };
-    // The sum a + bias is rounded: its error, up to 2^-24 of 60 where the result is not yet tiny, goes
-    // through the exponential; then an exponential, a logarithm and a product.
-    expect_op([&](const Kernels& k) { return gates(k, false); }, g_formula, 60 * 0x1p-24 + 6e-7);
-    expect_op([&](const Kernels& k) { return gates(k, true); }, beta_formula, kSigmoidTolerance);
-  }
 }
 
 struct ConvShape {
@@ -404,7 +407,8 @@ TEST_P(Ops, router_top_k) {
 }
 
 TEST_P(Ops, RouterWithoutNumbers) {
-  // Whatever comes in: k distinct indices in range; a NaN among the logits makes every weight NaN.
+  // Whatever comes in: k distinct indices, NaN after all numbers; a NaN among the logits makes every weight
+  // NaN.
   for (int64_t n : {1, 5, 8, 17, 64, 512})
     for (int64_t k : {int64_t{1}, n / 2, n})
       for (int pattern = 0; pattern < 5; ++pattern) {
@@ -418,11 +422,14 @@ TEST_P(Ops, RouterWithoutNumbers) {
           if (pattern == 3) logits[i] = -kInfinity;
           if (pattern == 4 && i % 2 == 1) logits[i] = -kInfinity;
         }
+        std::vector<int32_t> order(logits.size());
+        for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+        std::stable_sort(order.begin(), order.end(), [&](int32_t i, int32_t j) {
+          return logits[i] > logits[j] || (std::isnan(logits[j]) && !std::isnan(logits[i]));
+        });
+        order.resize(static_cast<size_t>(k));
         const Chosen chosen = run_router(kernels(), logits, k);
-        std::vector<int32_t> sorted = chosen.index;
-        std::sort(sorted.begin(), sorted.end());
-        EXPECT_TRUE(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end());
-        for (int32_t i : sorted) EXPECT_TRUE(i >= 0 && i < n);
+        EXPECT_EQ(chosen.index, order) << "n " << n << " k " << k << " pattern " << pattern;
         for (size_t j = 0; j < chosen.index.size(); ++j) {
           const float logit = logits[chosen.index[j]], weight = chosen.weight[j];
           EXPECT_TRUE(!has_nan || std::isnan(weight));
