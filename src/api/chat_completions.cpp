@@ -112,6 +112,9 @@ ApiResult<ChatJob> prepare_chat(Backend& backend, const HttpRequest& http) {
   API_TRY(const std::string prompt, render_prompt(backend, request));
   auto tokens = backend.tokenize(prompt, text::ParseSpecial::kAll);
   if (!tokens) return tl::unexpected(from_error(tokens.error()));
+  // Most templates leave the first token of a model that wants one to whoever tokenizes; some write it.
+  if (const int32_t bos = backend.bos(); bos >= 0 && (tokens->empty() || tokens->front() != bos))
+    tokens->insert(tokens->begin(), bos);
   for (const auto& [text, bias] : request.text_bias) {
     const auto biased = backend.tokenize(text, text::ParseSpecial::kNone);
     if (!biased) return tl::unexpected(bad_field("logit_bias", biased.error().message));

@@ -25,6 +25,7 @@ class FakeBackend : public Backend {
   std::optional<Error> generate_error;       // before the first piece
   std::optional<Error> generate_late_error;  // behind the last
   bool object_arguments = false;
+  int32_t bos_token = -1;
   bool block_until_stop = false;  // after the pieces, as a long generation would
   ModelInfo model{.name = "fake",
                   .created = 1700000000,
@@ -67,7 +68,7 @@ class FakeBackend : public Backend {
     if (special == text::ParseSpecial::kAll && text == "<eos>") return std::vector<int32_t>{299};
     return ids;
   }
-  int32_t bos() const override { return 298; }
+  int32_t bos() const override { return bos_token; }
   std::string_view token_bytes(int32_t token) const override {
     static const std::vector<std::string> bytes = [] {
       std::vector<std::string> out;

@@ -236,6 +236,17 @@ TEST(Chat, RefusesAPromptThatDoesNotFit) {
   EXPECT_EQ(f.chat()->status(), 200);
 }
 
+TEST(Chat, BeginsWithTheTokenTheModelWants) {
+  Fixture f;
+  f.backend->bos_token = 298;
+  EXPECT_EQ(f.chat()->status(), 200);
+  EXPECT_EQ(f.backend->last_request.prompt.at(0), 298);
+  EXPECT_EQ(f.backend->last_request.prompt.at(1), 'u');
+  f.backend->bos_token = 'u';  // the template has written it
+  EXPECT_EQ(f.chat()->status(), 200);
+  EXPECT_EQ(f.backend->last_request.prompt.at(1), 's');
+}
+
 TEST(Chat, BiasesTheTokensOfAText) {
   Fixture f;
   EXPECT_EQ(f.chat(R"("logit_bias":{"ab":-5,"3":1})")->status(), 200);
@@ -313,6 +324,7 @@ TEST(Chat, EndsWithTheServiceInTheMiddle) {
 
 TEST(Tokens, GoThereAndBack) {
   Fixture f;
+  f.backend->bos_token = 298;
   EXPECT_EQ(f.ask("POST", "/tokenize", R"({"content":"ab"})")->body(), R"({"tokens":[97,98]})");
   EXPECT_EQ(f.ask("POST", "/tokenize", R"({"content":""})")->body(), R"({"tokens":[]})");
   EXPECT_EQ(f.ask("POST", "/tokenize", R"({"content":"<eos>"})")->body(), R"({"tokens":[299]})");

@@ -75,6 +75,7 @@ int run_command_line(std::vector<std::string> args) {
   add_run(app, chosen);
   add_inspect(app, chosen);
   add_logits(app, chosen);
+  add_serve(app, chosen);
   add_bench(app, chosen);
 
   args = with_long_names(std::move(args));

@@ -104,7 +104,7 @@ asio::awaitable<Connection::Next> Connection::serve_one() {
   co_await receive(received);
   disarm();
   timed_out_ = false;  // the time for receiving is over, not the one for answering
-  answered_ = received.request || received.status != 0;
+  answered_ = received.request || received.status != 0 || buffer_.size() > 0;
   if (received.request) {
     const Next next =
         co_await respond(std::move(*received.request), received.keep_alive, received.http_version);
@@ -285,7 +285,7 @@ asio::awaitable<Connection::Next> Connection::respond(api::HttpRequest request, 
   co_await end_watch();
   access.ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
   if (shared_.options.log) shared_.options.log(access);
-  co_return complete&& keep_alive && !peer_gone_ && !shared_.stopping ? Next::kAnotherRequest : Next::kClose;
+  co_return complete&& keep_alive && !peer_gone_ ? Next::kAnotherRequest : Next::kClose;
 }
 
 asio::awaitable<bool> Connection::write_all(std::string_view bytes) {

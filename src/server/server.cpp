@@ -92,8 +92,8 @@ asio::awaitable<void> Server::Impl::accept_all() {
 void Server::Impl::wait_for_signal() {
   signals.async_wait([this](error_code ec, int) {
     if (ec) return;
+    wait_for_signal();  // first: a server without connections ends this wait as it stops
     begin_stop();
-    wait_for_signal();
   });
 }
 

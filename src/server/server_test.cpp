@@ -552,7 +552,24 @@ TEST(Server, EndsOnASignal) {
   }
 }
 
-TEST(Server, CutsOffHandlersThatDoNotEnd) {
+TEST(Server, EndsOnASignalWithNothingToDo) {
+  for (const bool with_idle_connection : {false, true}) {
+    Running s({.handle_signals = true});
+    Client c(s.port());
+    if (with_idle_connection) {
+      ASSERT_TRUE(c.send(get("/echo")));
+      c.read_until("\r\n\r\n");
+    } else {
+      c.close();
+    }
+    const auto begin = Clock::now();
+    ASSERT_EQ(::raise(SIGTERM), 0);
+    EXPECT_TRUE(soon([&] { return s.ended.load(); }));
+    EXPECT_LT(Clock::now() - begin, 1000ms);
+  }
+}
+
+TEST(Server, CutsOffConnectionsThatDoNotEnd) {
   Running s({.stop_grace = 10ms, .stop_limit = 50ms});
   Client c(s.port());
   ASSERT_TRUE(c.send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"));

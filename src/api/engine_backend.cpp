@@ -1,0 +1,60 @@
+#include "api/engine_backend.h"
+
+#include <ctime>
+
+#include "api/messages.h"
+
+namespace packmule::api {
+namespace {
+
+ModelInfo describe(const engine::Engine& engine, std::string name) {
+  ModelInfo info{.name = name.empty() ? engine.model_name() : std::move(name),
+                 .created = static_cast<int64_t>(std::time(nullptr)),
+                 .n_vocab = engine.model().hparams().n_vocab,
+                 .n_ctx = engine.options().ctx_size,
+                 .n_ctx_train = engine.model().hparams().context_length,
+                 .n_embd = engine.model().hparams().hidden};
+  for (const auto& tensor : engine.file().tensors()) {
+    info.n_params += tensor.n_elems();
+    info.size_bytes += static_cast<int64_t>(tensor.size_bytes);
+  }
+  return info;
+}
+
+}  // namespace
+
+EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine,
+                             std::unique_ptr<chat::TemplateEngine> chat_template, sampling::Params sampling,
+                             std::string name)
+    : engine_(std::move(engine)),
+      template_(std::move(chat_template)),
+      sampling_(std::move(sampling)),
+      info_(describe(*engine_, std::move(name))),
+      needs_object_arguments_(api::needs_object_arguments([this](const Json& messages) {
+        return template_->render(messages, nullptr, Json{{"add_generation_prompt", false}});
+      })) {}
+
+Result<std::string> EngineBackend::apply_template(const Json& messages, const Json& tools,
+                                                  const Json& kwargs) {
+  return template_->render(messages, tools, kwargs);
+}
+
+Result<std::vector<int32_t>> EngineBackend::tokenize(std::string_view text,
+                                                     text::ParseSpecial special) const {
+  return engine_->tokenizer().encode(text, special);
+}
+
+int32_t EngineBackend::bos() const {
+  return engine_->tokenizer().add_bos() ? engine_->tokenizer().bos() : -1;
+}
+
+std::string_view EngineBackend::token_bytes(int32_t token) const {
+  return engine_->tokenizer().token_bytes(token);
+}
+
+Result<engine::Outcome> EngineBackend::generate(const engine::Request& request,
+                                                const engine::Callbacks& callbacks, std::stop_token stop) {
+  return engine_->generate(request, callbacks, std::move(stop));
+}
+
+}  // namespace packmule::api

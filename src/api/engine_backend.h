@@ -1,0 +1,37 @@
+// The real backend: an engine and its chat template.
+#pragma once
+
+#include <memory>
+
+#include "api/backend.h"
+#include "chat/template_engine.h"
+#include "engine/engine.h"
+
+namespace packmule::api {
+
+class EngineBackend : public Backend {
+ public:
+  /// `name` is what the model is called outside, "" for the model's own name; `sampling` what requests leave
+  /// unset.
+  EngineBackend(std::unique_ptr<engine::Engine> engine, std::unique_ptr<chat::TemplateEngine> chat_template,
+                sampling::Params sampling, std::string name);
+
+  const ModelInfo& info() const override { return info_; }
+  const sampling::Params& default_sampling() const override { return sampling_; }
+  Result<std::string> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override;
+  bool needs_object_arguments() const override { return needs_object_arguments_; }
+  Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special) const override;
+  int32_t bos() const override;
+  std::string_view token_bytes(int32_t token) const override;
+  Result<engine::Outcome> generate(const engine::Request& request, const engine::Callbacks& callbacks,
+                                   std::stop_token stop) override;
+
+ private:
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<chat::TemplateEngine> template_;
+  sampling::Params sampling_;
+  ModelInfo info_;
+  bool needs_object_arguments_;
+};
+
+}  // namespace packmule::api

@@ -1,0 +1,131 @@
+// packmule serve: the HTTP server.
+#include <fmt/format.h>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "api/engine_backend.h"
+#include "api/service.h"
+#include "base/utf8.h"
+#include "chat/messages.h"
+#include "chat/template_engine.h"
+#include "cli/common_flags.h"
+#include "cli/verbs.h"
+#include "engine/engine.h"
+#include "server/server.h"
+
+namespace packmule::cli {
+namespace {
+
+struct ServeOptions {
+  engine::EngineOptions engine;
+  SamplingFlags sampling;
+  std::string host = "127.0.0.1";
+  uint16_t port = 8080;
+  std::string api_key;
+  std::string alias;
+  std::string template_path;
+};
+
+using Log = spdlog::logger;
+
+Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, Log& log) {
+  const auto begin = std::chrono::steady_clock::now();
+  PACKMULE_TRY(auto engine, engine::Engine::open(options.engine));
+  PACKMULE_TRY(const auto chosen, chat::choose_template(engine->chat_template(), options.template_path));
+  if (chosen.is_fallback)
+    log.warn("the model file has no chat template: using plain ChatML; name one with --chat-template-file");
+  PACKMULE_TRY(auto chat_template, chat::TemplateEngine::create(chosen.source));
+  sampling::Params sampling = options.sampling.over(engine->default_sampling());
+  PACKMULE_TRY_STATUS(sampling::validate(sampling, engine->model().hparams().n_vocab));
+  auto backend = std::make_unique<api::EngineBackend>(std::move(engine), std::move(chat_template),
+                                                      std::move(sampling), options.alias);
+  log.info("model {} is ready after {:.1f} s, {} tokens of context", printable(backend->info().name, 80),
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
+           backend->info().n_ctx);
+  return backend;
+}
+
+Status serve(const ServeOptions& options) {
+  Log log("serve", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  log.set_pattern("%Y-%m-%d %H:%M:%S.%e %v");
+  log.flush_on(spdlog::level::info);
+
+  api::Service service({.api_key = options.api_key, .log = [&](const std::string& line) { log.info(line); }});
+  // The port is taken before the model is loaded: a port that is in use is noticed at once, and whoever asks
+  // meanwhile is told to wait.
+  PACKMULE_TRY(const auto server, server::Server::listen({.host = options.host,
+                                                          .port = options.port,
+                                                          .handle_signals = true,
+                                                          .log =
+                                                              [&](const server::Access& access) {
+                                                                log.info("{} {} {} {} bytes {:.1f} ms",
+                                                                         printable(access.method, 20),
+                                                                         printable(access.path, 100),
+                                                                         access.status, access.response_bytes,
+                                                                         access.ms);
+                                                              }},
+                                                         service));
+  const bool is_ipv6 = options.host.find(':') != std::string::npos;
+  fmt::print("listening on http://{}{}{}:{}\n", is_ipv6 ? "[" : "", options.host, is_ipv6 ? "]" : "",
+             server->port());
+  std::fflush(stdout);
+
+  Status loaded;
+  std::atomic<bool> is_loading = true;
+  std::thread loader([&] {
+    auto backend = load(options, log);
+    if (backend)
+      service.set_backend(std::move(backend).value());
+    else
+      loaded = tl::unexpected(std::move(backend).error());
+    is_loading = false;
+    if (!loaded) server->stop();
+  });
+  server->run();
+  if (is_loading) {
+    // Loading cannot be interrupted and has nothing to put in order: there is no reason to wait for it.
+    std::fflush(nullptr);
+    std::_Exit(EXIT_SUCCESS);
+  }
+  loader.join();
+  log.info("stopped");
+  return loaded;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Action& chosen) {
+  auto options = std::make_shared<ServeOptions>();
+  CLI::App* verb = app.add_subcommand("serve", "Serve the model over HTTP (OpenAI's and llama-server's API)");
+  add_model_flags(*verb, options->engine);
+  add_context_flag(*verb, options->engine);
+  add_sampling_flags(*verb, options->sampling);
+  add_accepted_flags(*verb);
+  verb->add_option("--host", options->host, "Address to listen on; 0.0.0.0: reachable from other machines")
+      ->capture_default_str()
+      ->group("Server");
+  verb->add_option("--port", options->port, "Port to listen on; 0: any free one, which is printed")
+      ->capture_default_str()
+      ->group("Server");
+  verb->add_option("--api-key", options->api_key,
+                   "Clients must send this key; better given in the environment")
+      ->envname("PACKMULE_API_KEY")
+      ->group("Server");
+  verb->add_option("-a,--alias", options->alias,
+                   "Name of the model in answers (default: the one in its file)")
+      ->group("Server");
+  verb->add_option("--chat-template-file", options->template_path,
+                   "Jinja template to use instead of the model's")
+      ->group("Server");
+  verb->callback([options, &chosen] { chosen = [options] { return serve(*options); }; });
+}
+
+}  // namespace packmule::cli

@@ -1,0 +1,374 @@
+#!/usr/bin/env python3
+"""The real program on a tiny model, seen from a client: every endpoint of `packmule serve`, over real sockets.
+
+Usage: serve_test.py PACKMULE MODEL.gguf [unittest arguments]. Only the standard library is used, only the
+loopback address is spoken to, and the port is one the system chose. The model's weights are random: what it
+says is noise, but the same noise for the same seed.
+"""
+import concurrent.futures
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+PACKMULE = MODEL = None
+# Machines that build several things at once are slow; nothing here waits this long unless it hangs.
+PATIENCE = 60
+
+TEMPLATE = """{%- for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}{% if m.tool_calls %}{% for c in m.tool_calls %}[{% for k, v in c.function.arguments|items %}{{ k }}={{ v }};{% endfor %}]{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if tools %}tools:{{ tools | tojson }}
+{% endif %}{% if messages[0].content == 'bad' %}{{ raise_exception('this conversation is bad') }}{% endif %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking %}<think>
+{% endif %}{% endif %}"""
+
+
+class Server:
+    running = []
+
+    def __init__(self, *flags, env=None, wait=True):
+        Server.running.append(self)
+        self.log_file = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [PACKMULE, "serve", "-m", MODEL, "--port", "0", *flags],
+            stdout=subprocess.PIPE, stderr=self.log_file, text=True, env={**os.environ, **(env or {})})
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", line)
+        if match is None:
+            self.process.wait(PATIENCE)
+            raise AssertionError(f"unexpected first line {line!r}; log: {self.log()}")
+        self.port = int(match.group(1))
+        if wait:
+            end = time.monotonic() + PATIENCE
+            while self.get("/health")[0] != 200:
+                assert time.monotonic() < end, "the model did not load"
+                time.sleep(0.02)
+
+    def log(self):
+        self.log_file.seek(0)
+        return self.log_file.read().decode()
+
+    def request(self, method, path, body=None, headers=None):
+        """(status, headers, body text)"""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            data = body if body is None or isinstance(body, (bytes, str)) else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read().decode()
+        finally:
+            connection.close()
+
+    def get(self, path, headers=None):
+        status, _, text = self.request("GET", path, headers=headers)
+        return status, json.loads(text)
+
+    def post(self, path, body, headers=None):
+        status, _, text = self.request("POST", path, body, headers)
+        return status, json.loads(text)
+
+    def chat(self, content="hello", **fields):
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 12, "seed": 1, **fields}
+        return self.post("/v1/chat/completions", body)
+
+    def stream(self, content="hello", **fields):
+        """The events of a streamed answer, [DONE] checked and left out."""
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 12, "seed": 1, "stream": True, **fields}
+        status, headers, text = self.request("POST", "/v1/chat/completions", body)
+        assert status == 200, text
+        assert headers["Content-Type"] == "text/event-stream", headers
+        events = text.split("\n\n")
+        assert events.pop() == "" and events.pop() == "data: [DONE]", text[-200:]
+        for event in events:
+            assert event.startswith("data: ") and "\n" not in event, event
+        return [json.loads(event[6:]) for event in events]
+
+    def open_stream(self, **fields):
+        """A socket on which a long answer has begun to arrive."""
+        body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "stream": True, "ignore_eos": True,
+                           **fields}).encode()
+        s = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        got = b""
+        while b"data: " not in got:
+            part = s.recv(4096)
+            assert part, got
+            got += part
+        return s
+
+    def stop(self, number=signal.SIGTERM):
+        """The exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            self.end()
+
+    def end(self):
+        """Leaves no process behind, whatever the test found."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        if self in Server.running:
+            Server.running.remove(self)
+
+
+class ServeTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.template = tempfile.NamedTemporaryFile("w", suffix=".jinja")
+        cls.template.write(TEMPLATE)
+        cls.template.flush()
+        # As a user of llama-server would type it.
+        cls.server = Server("--host", "127.0.0.1", "-c", "512", "-t", "2", "-b", "256", "-ub", "64", "-ctk", "f16",
+                            "-ctv", "f16", "--temp", "0.9", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.01",
+                            "--repeat-penalty", "1.05", "--presence-penalty", "0.1", "-s", "7", "--jinja",
+                            "--flash-attn", "on", "--no-webui", "-np", "1", "--alias", "tiny",
+                            "--chat-template-file", cls.template.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        code = cls.server.stop()
+        log = cls.server.log()
+        cls.template.close()
+        cls.server.log_file.close()
+        assert code == 0, f"exit code {code}: {log}"
+        assert "hello" not in log, "the log holds text of a prompt"
+
+    def assert_error(self, answer, status, param=None, contains=""):
+        self.assertEqual(answer[0], status, answer[1])
+        error = answer[1]["error"]
+        self.assertIsInstance(error["message"], str)
+        self.assertIsInstance(error["type"], str)
+        self.assertIn("code", error)
+        if param is not None:
+            self.assertEqual(error["param"], param)
+        self.assertIn(contains, error["message"])
+
+    def test_health_and_models(self):
+        self.assertEqual(self.server.get("/health"), (200, {"status": "ok"}))
+        status, models = self.server.get("/v1/models")
+        self.assertEqual((status, models["object"]), (200, "list"))
+        model = models["data"][0]
+        self.assertEqual((model["id"], model["object"], model["owned_by"]), ("tiny", "model", "packmule"))
+        self.assertLess(abs(model["created"] - time.time()), 3600)
+        self.assertEqual(model["meta"]["n_vocab"], 512)
+        self.assertEqual(model["meta"]["n_ctx"], 512)
+        self.assertGreater(model["meta"]["n_params"], 1_000_000)
+        self.assertGreater(model["meta"]["size"], 1_000_000)
+
+    def test_tokenizer_there_and_back(self):
+        for text in ["", "hello world", "Gr\u00fc\u00dfe, \u4f60\u597d \U0001f600\n\ttab", "a\x00b", "<|im_end|>"]:
+            status, answer = self.server.post("/tokenize", {"content": text})
+            self.assertEqual(status, 200)
+            self.assertEqual(self.server.post("/detokenize", answer), (200, {"content": text}))
+        whole = self.server.post("/tokenize", {"content": "<|im_end|>"})[1]["tokens"]
+        plain = self.server.post("/tokenize", {"content": "<|im_end|>", "parse_special": False})[1]["tokens"]
+        self.assertEqual(len(whole), 1)
+        self.assertGreater(len(plain), 1)
+        pieces = self.server.post("/tokenize", {"content": "hello \U0001f600", "with_pieces": True})[1]["tokens"]
+        joined = b"".join(p["piece"].encode() if isinstance(p["piece"], str) else bytes(p["piece"]) for p in pieces)
+        self.assertEqual(joined.decode(), "hello \U0001f600")
+
+    def test_template(self):
+        messages = [{"role": "developer", "content": "be brief"},
+                    {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+                    {"role": "assistant", "content": None, "tool_calls": [
+                        {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}]},
+                    {"role": "tool", "tool_call_id": "1", "content": "c"}]
+        expected = ("<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\na\nb<|im_end|>\n"
+                    "<|im_start|>assistant\n[x=1;]<|im_end|>\n<|im_start|>tool\nc<|im_end|>\n")
+        status, answer = self.server.post("/apply-template", {"messages": messages})
+        self.assertEqual((status, answer["prompt"]), (200, expected + "<|im_start|>assistant\n"))
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {"z": 1, "a": []}}}]
+        answer = self.server.post("/apply-template", {"messages": messages, "tools": tools,
+                                                      "add_generation_prompt": False})[1]
+        self.assertEqual(answer["prompt"], expected + "tools:" + json.dumps(tools) + "\n")
+        bad = {"messages": [{"role": "user", "content": "bad"}]}
+        self.assert_error(self.server.post("/apply-template", bad), 400, contains="this conversation is bad")
+        self.assert_error(self.server.post("/v1/chat/completions", bad), 400, contains="this conversation is bad")
+
+    def test_answer(self):
+        status, answer = self.server.chat(ignore_eos=True)
+        self.assertEqual(status, 200, answer)
+        self.assertTrue(answer["id"].startswith("chatcmpl-"))
+        self.assertEqual((answer["object"], answer["model"]), ("chat.completion", "tiny"))
+        choice = answer["choices"][0]
+        self.assertEqual((choice["index"], choice["finish_reason"], choice["message"]["role"]), (0, "length", "assistant"))
+        self.assertIsInstance(choice["message"]["content"], str)
+        prompt = self.server.post("/apply-template", {"messages": [{"role": "user", "content": "hello"}]})[1]["prompt"]
+        n_prompt = len(self.server.post("/tokenize", {"content": prompt})[1]["tokens"])
+        usage = answer["usage"]
+        self.assertEqual((usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]),
+                         (n_prompt, 12, n_prompt + 12))
+        timings = answer["timings"]
+        self.assertEqual(timings["cache_n"] + timings["prompt_n"], n_prompt)
+        self.assertEqual(timings["cache_n"], usage["prompt_tokens_details"]["cached_tokens"])
+        self.assertEqual(timings["predicted_n"], 12)
+        self.assertGreater(timings["predicted_per_second"], 0)
+
+    def test_streamed_is_the_same(self):
+        for fields in [{}, {"seed": 3}, {"temperature": 0}, {"chat_template_kwargs": {"enable_thinking": True}},
+                       {"stop": ["e", "\u00e4"], "max_tokens": 40}, {"stream_options": {"include_usage": True}}]:
+            whole = self.server.chat(**{k: v for k, v in fields.items() if k != "stream_options"})[1]
+            events = self.server.stream(**fields)
+            message = {"content": "", "reasoning_content": ""}
+            for i, event in enumerate(events):
+                self.assertEqual(event["object"], "chat.completion.chunk")
+                self.assertEqual(event["id"], events[0]["id"])
+                if not event["choices"]:
+                    self.assertEqual(i, len(events) - 1)
+                    continue
+                delta = event["choices"][0]["delta"]
+                self.assertEqual("role" in delta, i == 0)
+                for key in message:
+                    message[key] += delta.get(key) or ""
+            reasons = [e["choices"][0]["finish_reason"] for e in events if e["choices"]]
+            self.assertEqual(reasons[:-1], [None] * (len(reasons) - 1))
+            self.assertEqual(reasons[-1], whole["choices"][0]["finish_reason"])
+            expected = whole["choices"][0]["message"]
+            self.assertEqual(message["content"], expected["content"])
+            self.assertEqual(message["reasoning_content"], expected.get("reasoning_content", ""))
+            self.assertEqual(events[-1]["timings"]["predicted_n"], whole["usage"]["completion_tokens"])
+            if "stream_options" in fields:
+                self.assertEqual(events[-1]["usage"]["total_tokens"], whole["usage"]["total_tokens"])
+            if "stop" in fields:
+                self.assertNotIn("e", expected["content"])
+
+    def test_seeds_and_sampling(self):
+        text = lambda **fields: self.server.chat(max_tokens=24, ignore_eos=True, **fields)[1]["choices"][0]["message"]["content"]
+        self.assertEqual(text(seed=5), text(seed=5))
+        self.assertNotEqual(text(seed=5), text(seed=6))
+        self.assertEqual(text(temperature=0, seed=5), text(temperature=0, seed=6))
+        self.assertEqual(text(top_k=1, seed=5), text(top_k=1, seed=6))
+        # A token that is made certain is all there is.
+        token = self.server.post("/tokenize", {"content": "a"})[1]["tokens"]
+        self.assertEqual(len(token), 1)
+        self.assertEqual(text(logit_bias={str(token[0]): 1000}, repeat_penalty=1.0), "a" * 24)
+
+    def test_wrong_requests(self):
+        chat = "/v1/chat/completions"
+        hello = [{"role": "user", "content": "hello"}]
+        self.assert_error(self.server.post(chat, b"{"), 400, contains="not valid JSON")
+        self.assert_error(self.server.post(chat, b"[" * 100_000), 400, contains="nested")
+        self.assert_error(self.server.post(chat, b'"\xff"'), 400)
+        self.assert_error(self.server.post(chat, {}), 400, "messages")
+        self.assert_error(self.server.post(chat, {"messages": []}), 400, "messages")
+        self.assert_error(self.server.post(chat, {"messages": hello, "temperature": "hot"}), 400, "temperature")
+        self.assert_error(self.server.post(chat, {"messages": hello, "n": 3}), 400, "n")
+        self.assert_error(self.server.post(chat, {"messages": hello, "response_format": {"type": "json_object"}}), 400,
+                          "response_format")
+        self.assert_error(self.server.post(chat, {"messages": hello, "logit_bias": {"512": 1}}), 400, "logit_bias")
+        image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+        self.assert_error(self.server.post(chat, {"messages": image}), 400, "messages[0].content[0].type")
+        self.assert_error(self.server.chat("word " * 2000), 400, "messages", contains="context")
+        self.assert_error(self.server.chat("word " * 2000, stream=True), 400, "messages", contains="context")
+        self.assert_error(self.server.post("/tokenize", {}), 400, "content")
+        self.assert_error(self.server.post("/detokenize", {"tokens": [99999]}), 400, "tokens")
+        self.assert_error(self.server.get("/nothing"), 404)
+        self.assert_error(self.server.get(chat), 405)
+        self.assert_error(self.server.post(chat, b"x", {"Content-Type": "multipart/form-data"}), 415)
+        self.assertEqual(self.server.chat()[0], 200)
+
+    def test_one_after_the_other(self):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda seed: self.server.chat(seed=seed, ignore_eos=True), range(8)))
+        for seed, (status, answer) in enumerate(answers):
+            self.assertEqual(status, 200)
+            alone = self.server.chat(seed=seed, ignore_eos=True)[1]
+            self.assertEqual(answer["choices"], alone["choices"])
+
+    def test_a_client_that_leaves_makes_room(self):
+        alone = self.server.chat()[1]["choices"]
+        streams = [self.server.open_stream()]
+        # While it is answered, the next one waits, and what needs no generation does not.
+        waiting = []
+        thread = threading.Thread(target=lambda: waiting.append(self.server.chat()))
+        thread.start()
+        self.assertEqual(self.server.get("/health")[0], 200)
+        self.assertEqual(self.server.post("/tokenize", {"content": "a"})[0], 200)
+        streams[0].close()
+        thread.join(PATIENCE)
+        self.assertEqual(waiting[0][1]["choices"], alone)
+
+    def test_pipelined_and_kept_connections(self):
+        body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "stream": True}).encode()
+        request = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        with socket.create_connection(("127.0.0.1", self.server.port), PATIENCE) as s:
+            s.sendall(request + b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            got = b""
+            while part := s.recv(65536):
+                got += part
+        self.assertLess(got.index(b"[DONE]"), got.index(b'{"status":"ok"}'))
+
+    def test_head_and_options(self):
+        status, headers, text = self.server.request("HEAD", "/health")
+        self.assertEqual((status, text), (200, ""))
+        status, headers, text = self.server.request("OPTIONS", "/v1/chat/completions")
+        self.assertEqual((status, headers["Allow"]), (204, "POST, OPTIONS"))
+        self.assertFalse([h for h in headers if h.lower().startswith("access-control")])
+
+
+class LifeTest(unittest.TestCase):
+    def tearDown(self):
+        for server in list(Server.running):
+            server.end()
+
+    def test_stops_in_the_middle_of_an_answer(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            server = Server("-c", "4096")
+            stream = server.open_stream()
+            begin = time.monotonic()
+            server.process.send_signal(number)
+            time.sleep(0.3)  # two signals at the same moment are one
+            server.process.send_signal(number)  # at once
+            with stream:
+                got = b""
+                while part := stream.recv(65536):
+                    got += part
+            self.assertEqual(server.process.wait(PATIENCE), 0, server.log())
+            self.assertIn(b"cancelled", got)
+            self.assertLess(time.monotonic() - begin, 20)
+
+    def test_key(self):
+        for server in (Server("--api-key", "secret", wait=False), Server(env={"PACKMULE_API_KEY": "secret"}, wait=False)):
+            try:
+                self.assertIn(server.get("/health")[0], (200, 503))
+                self.assertEqual(server.get("/v1/models")[0], 401)
+                self.assertEqual(server.get("/v1/models", {"Authorization": "Bearer secres"})[0], 401)
+                self.assertIn(server.get("/v1/models", {"Authorization": "Bearer secret"})[0], (200, 503))
+            finally:
+                self.assertEqual(server.stop(), 0)
+
+    def test_a_port_in_use_and_a_missing_model(self):
+        server = Server(wait=False)
+        second = subprocess.run([PACKMULE, "serve", "-m", MODEL, "--port", str(server.port)], capture_output=True,
+                                text=True, timeout=PATIENCE)
+        self.assertEqual(second.returncode, 1)
+        self.assertIn("in use", second.stderr)
+        self.assertEqual(server.stop(), 0)
+        missing = subprocess.run([PACKMULE, "serve", "-m", "/nonexistent.gguf", "--port", "0"], capture_output=True,
+                                 text=True, timeout=PATIENCE)
+        self.assertEqual(missing.returncode, 1)
+        self.assertRegex(missing.stderr, r"packmule: error: .*/nonexistent\.gguf")
+
+    def test_wrong_flags(self):
+        for flags in (["--port", "65536"], ["--temp", "warm"], ["--frob"]):
+            run = subprocess.run([PACKMULE, "serve", "-m", MODEL, *flags], capture_output=True, text=True,
+                                 timeout=PATIENCE)
+            self.assertEqual(run.returncode, 2, run.stderr)
+
+
+if __name__ == "__main__":
+    PACKMULE, MODEL = sys.argv[1:3]
+    unittest.main(argv=[sys.argv[0]] + sys.argv[3:], verbosity=1)
