@@ -27,9 +27,7 @@ EditedModel sound() {
 }
 
 Result<LoadedModel> load(const EditedModel& model) {
-  const std::vector<std::byte> bytes = model.bytes();
-  PACKMULE_TRY(gguf::File file, gguf::File::parse(bytes, "bad.gguf"));
-  return LoadedModel::load(std::move(file), exact_options(Isa::kRef, 4));
+  return LoadedModel::load(model.bytes(), "bad.gguf", exact_options(Isa::kRef, 4));
 }
 
 /// The error must be one line that names the file and has the given words in it.

@@ -56,9 +56,8 @@ Isa best_isa() {
 }
 
 Result<std::vector<float>> logits_of(const EditedModel& model) {
-  const std::vector<std::byte> bytes = model.bytes();
-  PACKMULE_TRY(gguf::File file, gguf::File::parse(bytes, "edited model"));
-  PACKMULE_TRY(const LoadedModel loaded, LoadedModel::load(std::move(file), exact_options(best_isa(), 512)));
+  PACKMULE_TRY(const LoadedModel loaded,
+               LoadedModel::load(model.bytes(), "edited model", exact_options(best_isa(), 512)));
   return logits_of(loaded);
 }
 

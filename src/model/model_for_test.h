@@ -18,8 +18,9 @@ inline std::vector<Isa> all_isas() {
   return {Isa::kRef, Isa::kAvx2, Isa::kAvx512};
 }
 
-/// File, threads, model and page pool, in the order they need each other.
+/// Bytes (of a file in memory), file, threads, model and page pool, in the order they need each other.
 struct LoadedModel {
+  std::vector<std::byte> bytes;
   gguf::File file;
   std::unique_ptr<ThreadPool> threads;
   std::unique_ptr<Model> model;
@@ -31,9 +32,18 @@ struct LoadedModel {
     return load(std::move(file), options, n_threads, capacity_tokens);
   }
 
-  static Result<LoadedModel> load(gguf::File file, const ModelOptions& options, int n_threads = 2,
-                                  int64_t capacity_tokens = 1024) {
-    LoadedModel loaded{std::move(file), std::make_unique<ThreadPool>(n_threads), nullptr, nullptr};
+  /// A file in memory, which `name` stands for in errors.
+  static Result<LoadedModel> load(std::vector<std::byte> bytes, const std::string& name,
+                                  const ModelOptions& options) {
+    PACKMULE_TRY(gguf::File file, gguf::File::parse(bytes, name));
+    PACKMULE_TRY(LoadedModel loaded, load(std::move(file), options, 2, 1024));
+    loaded.bytes = std::move(bytes);  // does not move the bytes themselves
+    return loaded;
+  }
+
+  static Result<LoadedModel> load(gguf::File file, const ModelOptions& options, int n_threads,
+                                  int64_t capacity_tokens) {
+    LoadedModel loaded{{}, std::move(file), std::make_unique<ThreadPool>(n_threads), nullptr, nullptr};
     PACKMULE_TRY(loaded.model, Model::load(loaded.file, options, *loaded.threads));
     PACKMULE_TRY(loaded.pages, cache::PagePool::create(loaded.model->cache_layout(), capacity_tokens));
     return loaded;
