@@ -134,18 +134,32 @@ TEST_P(EveryIsa, ShortPiecesGiveTheBitsOfSingleTokens) {
   }
 }
 
-// Largest relative L2 error a row of logits may show against the float32 cache. Half precision carries 11 or
-// 8 bits; blocks of 32 with one scale carry about as many bits as their name says, so that a value is off by
-// about 2^-bits of the largest in its block, and attention is one layer in four. Measured on the models here:
-// about a third of these bounds. A block put in the wrong place shows as 0.5 and more.
+/// The relative L2 error that nine rows of ten stay below; infinite if any logit is not finite.
+double usual_error(const std::vector<float>& found, const std::vector<float>& expected, int64_t n_cols) {
+  std::vector<double> errors;
+  for (auto row = static_cast<std::ptrdiff_t>(0); row < static_cast<std::ptrdiff_t>(expected.size());
+       row += n_cols)
+    errors.push_back(
+        testing_support::max_relative_l2({found.begin() + row, found.begin() + row + n_cols},
+                                         {expected.begin() + row, expected.begin() + row + n_cols}, n_cols));
+  std::sort(errors.begin(), errors.end());
+  return std::isfinite(errors.back()) ? errors[errors.size() * 9 / 10] : INFINITY;
+}
+
+// Against the float32 cache. A value of F16 or BF16 is off by 2^-12 or 2^-9 of itself at most, one of a block
+// format by about 2^-bits of the largest in its block; a layer of attention in four passes that on to the
+// logits. Measured on the small models: 9e-5, 8e-4, 2.5e-3, 2.2e-2, 3.9e-2; the bounds are about twice that,
+// and below what a wrong use of K shows (1e-1 and more, table in the golden folder's README). One row in ten
+// is left out because a rounding can flip an expert at a near tie, which moves that row by 2e-1 in any
+// format.
 const std::map<std::string, double> kCacheTolerance{
-    {"F32", 0},    {"F16", 2e-3}, {"BF16", 2e-2}, {"Q8_0", 3e-2},  {"Q5_1", 0.2},
-    {"Q5_0", 0.2}, {"Q4_1", 0.4}, {"Q4_0", 0.4},  {"IQ4_NL", 0.4},
+    {"F32", 0},       {"F16", 2e-4},  {"BF16", 2e-3}, {"Q8_0", 5e-3},   {"Q5_1", 4.5e-2},
+    {"Q5_0", 4.5e-2}, {"Q4_1", 8e-2}, {"Q4_0", 8e-2}, {"IQ4_NL", 8e-2},
 };
 
 TEST_P(EveryIsa, EveryCacheFormatHoldsKAndV) {
   const std::span<const int32_t> tokens =
-      std::span(smallest().tokens).first(GetParam() == Isa::kRef ? 70 : 150);
+      std::span(smallest().tokens).first(GetParam() == Isa::kRef ? 80 : 150);
   const LoadedModel exact = load(exact_options(GetParam(), 64));
   auto exact_sequence = exact.sequence();
   const auto expected = exact.run(*exact_sequence, tokens, 64);
@@ -161,7 +175,7 @@ TEST_P(EveryIsa, EveryCacheFormatHoldsKAndV) {
       const LoadedModel loaded = load(options);
       auto sequence = loaded.sequence();
       const auto found = loaded.run(*sequence, tokens, 64);
-      const double error = testing_support::max_relative_l2(found, expected, smallest().n_vocab);
+      const double error = usual_error(found, expected, smallest().n_vocab);
       EXPECT_LE(error, tolerance->second) << (both ? "K and V" : "K");
       if (format.type != quant::Type::kF32) {
         EXPECT_GT(error, 0) << "the format was not used";
