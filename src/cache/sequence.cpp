@@ -1,240 +1,171 @@
-// packmule bench: how fast a model reads a prompt and writes an answer on this machine.
-#include <unistd.h>
+#include "cache/sequence.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <memory>
-#include <span>
-#include <string>
-#include <vector>
+#include <cstring>
+#include <utility>
 
-#include "base/cpu.h"
-#include "base/json.h"
-#include "base/thread_pool.h"
-#include "base/utf8.h"
-#include "cache/sequence.h"
-#include "cli/common_flags.h"
-#include "cli/verbs.h"
-#include "gguf/file.h"
-#include "model/model.h"
-#include "quant/format.h"
+namespace packmule::cache {
 
-namespace packmule::cli {
-namespace {
+struct PagePool::Impl {
+  Layout layout;
+  AlignedBuffer memory;
+  int64_t n_pages = 0;
+  int64_t page_bytes = 0;
+  std::vector<int64_t> free;          // page numbers, the next to hand out last
+  std::vector<int64_t> mixer_number;  // per layer: how many layers of its kind come before it
 
-struct BenchOptions {
-  engine::EngineOptions engine;
-  std::vector<int64_t> prompt_sizes{512};
-  std::vector<int64_t> generate_sizes{128};
-  int repetitions = 5;
-  bool json = false;
+  [[nodiscard]] std::byte* page(int64_t number) const { return memory.data() + number * page_bytes; }
 };
 
-/// One line of the table: the same work done several times.
-struct Measurement {
-  std::string name;  // "pp512": a prompt of 512 tokens in large batches; "tg32": 32 tokens one by one
-  int64_t n_tokens = 0;
-  bool one_by_one = false;
-  std::vector<double> tokens_per_second;  // one a run, in order
-
-  [[nodiscard]] double min() const {
-    return *std::min_element(tokens_per_second.begin(), tokens_per_second.end());
-  }
-  [[nodiscard]] double max() const {
-    return *std::max_element(tokens_per_second.begin(), tokens_per_second.end());
-  }
-  [[nodiscard]] double median() const {
-    std::vector<double> sorted = tokens_per_second;
-    std::sort(sorted.begin(), sorted.end());
-    const size_t half = sorted.size() / 2;
-    return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-  }
+struct Sequence::Impl {
+  AlignedBuffer recurrent;     // all S, then all histories
+  std::vector<int64_t> pages;  // page numbers, in the order of the tokens
+  // Tables of page pointers, `stride` entries for each (attention layer, KV head).
+  std::vector<const void*> k_table;
+  std::vector<const void*> v_table;
+  int64_t stride = 0;
 };
 
-/// What the figures were taken with.
-struct Setup {
-  std::string model;
-  int64_t file_bytes = 0;
-  int64_t n_params = 0;
-  int64_t weight_bytes = 0;
-  int64_t weight_bytes_per_token = 0;
-  std::string machine;
-  std::string_view isa;
-  int n_threads = 0;
-  int64_t n_tokens_at_once = 0;
-  std::string_view k_type, v_type;
+PagePool::PagePool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+PagePool::~PagePool() = default;
 
-  /// Weights read per second at this speed; only one by one is every weight read once a token.
-  [[nodiscard]] double gigabytes_per_second(const Measurement& measurement) const {
-    return measurement.median() * static_cast<double>(weight_bytes_per_token) / 1e9;
-  }
-};
-
-/// Token ids that differ and spread over the vocabulary, so that different experts are chosen; always the
-/// same ones.
-std::vector<int32_t> some_tokens(int64_t n, int64_t n_vocab) {
-  std::vector<int32_t> tokens(static_cast<size_t>(n));
-  uint64_t state = 1;
-  for (int32_t& token : tokens) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    token = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(n_vocab));
-  }
-  return tokens;
+Result<std::shared_ptr<PagePool>> PagePool::create(Layout layout, int64_t capacity_tokens) {
+  PACKMULE_TRY_STATUS(layout.validate());
+  if (capacity_tokens < 1)
+    return fail(ErrorKind::kInvalidArgument, "KV cache: expected room for at least one token, found {}",
+                capacity_tokens);
+  auto impl = std::make_unique<Impl>();
+  impl->page_bytes = layout.kv_bytes_per_token() * kPageTokens;
+  const int64_t n_pages = (capacity_tokens - 1) / kPageTokens + 1;
+  if (impl->page_bytes > 0 && n_pages > INT64_MAX / impl->page_bytes)
+    return fail(ErrorKind::kOutOfMemory, "KV cache: {} tokens of {} bytes are more than any memory holds",
+                capacity_tokens, layout.kv_bytes_per_token());
+  PACKMULE_TRY(impl->memory,
+               AlignedBuffer::allocate(static_cast<size_t>(n_pages * impl->page_bytes), "the KV cache"));
+  impl->n_pages = n_pages;
+  impl->free.reserve(static_cast<size_t>(n_pages));
+  for (int64_t page = n_pages - 1; page >= 0; --page) impl->free.push_back(page);
+  int64_t n_of_kind[2] = {0, 0};
+  for (const bool recurrent : layout.recurrent) impl->mixer_number.push_back(n_of_kind[recurrent]++);
+  impl->layout = std::move(layout);
+  return std::shared_ptr<PagePool>(new PagePool(std::move(impl)));
 }
 
-/// Runs the tokens through an empty sequence; returns seconds.
-Result<double> time_run(model::Model& model, cache::Sequence& sequence, std::span<const int32_t> tokens,
-                        int64_t n_at_once) {
-  sequence.reset();
-  const auto begin = std::chrono::steady_clock::now();
-  while (!tokens.empty()) {
-    const auto n = std::min(tokens.size(), static_cast<size_t>(n_at_once));
-    // Logits once per prompt, but for every token that is written: as in real use.
-    const bool wanted = n == tokens.size() || n_at_once == 1;
-    const model::Slice slice{&sequence, tokens.first(n),
-                             wanted ? model::WantLogits::kLast : model::WantLogits::kNone};
-    PACKMULE_TRY([[maybe_unused]] const auto logits, model.forward({&slice, 1}));
-    tokens = tokens.subspan(n);
-  }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+const Layout& PagePool::layout() const {
+  return impl_->layout;
+}
+int64_t PagePool::capacity_tokens() const {
+  return impl_->n_pages * kPageTokens;
+}
+int64_t PagePool::free_tokens() const {
+  return static_cast<int64_t>(impl_->free.size()) * kPageTokens;
+}
+int64_t PagePool::capacity_bytes() const {
+  return impl_->n_pages * impl_->page_bytes;
 }
 
-Status measure(model::Model& model, cache::Sequence& sequence, const BenchOptions& options, int64_t n_at_once,
-               Measurement& measurement) {
-  const bool show_progress = isatty(STDERR_FILENO) == 1;
-  const std::vector<int32_t> tokens = some_tokens(measurement.n_tokens, model.hparams().n_vocab);
-  // The first run warms up: it maps the file's pages and wakes the processor; it does not count.
-  for (int run = 0; run <= options.repetitions; ++run) {
-    if (show_progress)
-      fmt::print(stderr, "\r{}: {} ", measurement.name,
-                 run == 0 ? "warming up" : fmt::format("run {} of {}", run, options.repetitions));
-    PACKMULE_TRY(const double seconds,
-                 time_run(model, sequence, tokens, measurement.one_by_one ? 1 : n_at_once));
-    if (run > 0) measurement.tokens_per_second.push_back(static_cast<double>(measurement.n_tokens) / seconds);
+Result<std::unique_ptr<Sequence>> PagePool::new_sequence() {
+  auto impl = std::make_unique<Sequence::Impl>();
+  PACKMULE_TRY(impl->recurrent,
+               AlignedBuffer::allocate(static_cast<size_t>(layout().recurrent_bytes()), "a recurrent state"));
+  // Everything a sequence could ever need, so that growing it allocates nothing.
+  impl->stride = impl_->n_pages;
+  impl->pages.reserve(static_cast<size_t>(impl_->n_pages));
+  const size_t n_entries =
+      static_cast<size_t>(layout().n_attention_layers() * layout().n_kv_heads * impl->stride);
+  impl->k_table.resize(n_entries);
+  impl->v_table.resize(n_entries);
+  return std::unique_ptr<Sequence>(new Sequence(shared_from_this(), std::move(impl)));
+}
+
+Sequence::Sequence(std::shared_ptr<PagePool> pool, std::unique_ptr<Impl> impl)
+    : pool_(std::move(pool)), impl_(std::move(impl)) {}
+
+Sequence::~Sequence() {
+  pool_->impl_->free.insert(pool_->impl_->free.end(), impl_->pages.rbegin(), impl_->pages.rend());
+}
+
+const Layout& Sequence::layout() const {
+  return pool_->layout();
+}
+
+Status Sequence::reserve(int64_t n_more_tokens) {
+  PagePool::Impl& pool = *pool_->impl_;
+  const Layout& shape = pool.layout;
+  const int64_t held = static_cast<int64_t>(impl_->pages.size());
+  if (n_more_tokens > held * kPageTokens - n_tokens_) {
+    const int64_t available = held + static_cast<int64_t>(pool.free.size());
+    if (n_more_tokens > available * kPageTokens - n_tokens_)
+      return fail(ErrorKind::kOutOfMemory,
+                  "KV cache is full: {} more tokens after {} asked for, room for {}; raise --ctx-size",
+                  n_more_tokens, n_tokens_, available * kPageTokens - n_tokens_);
   }
-  if (show_progress) fmt::print(stderr, "\r\x1b[K");
+  const int64_t needed = (n_tokens_ + n_more_tokens + kPageTokens - 1) / kPageTokens;
+  const int64_t k_head_bytes = shape.k_row_bytes() / std::max<int64_t>(shape.n_kv_heads, 1);
+  const int64_t v_head_bytes = shape.v_row_bytes() / std::max<int64_t>(shape.n_kv_heads, 1);
+  for (int64_t index = held; index < needed; ++index) {
+    const int64_t number = pool.free.back();
+    pool.free.pop_back();
+    impl_->pages.push_back(number);
+    const std::byte* at = pool.page(number);
+    for (int64_t layer = 0; layer < shape.n_attention_layers(); ++layer) {
+      const std::byte* k = at;
+      const std::byte* v = at + kPageTokens * shape.k_row_bytes();
+      for (int64_t head = 0; head < shape.n_kv_heads; ++head) {
+        const size_t entry = static_cast<size_t>((layer * shape.n_kv_heads + head) * impl_->stride + index);
+        impl_->k_table[entry] = k + head * k_head_bytes;
+        impl_->v_table[entry] = v + head * v_head_bytes;
+      }
+      at = v + kPageTokens * shape.v_row_bytes();
+    }
+  }
   return {};
 }
 
-std::string size_text(int64_t bytes) {
-  return bytes < 1'000'000'000 ? fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6)
-                               : fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9);
+void Sequence::reset() {
+  pool_->impl_->free.insert(pool_->impl_->free.end(), impl_->pages.rbegin(), impl_->pages.rend());
+  impl_->pages.clear();
+  std::memset(impl_->recurrent.data(), 0, impl_->recurrent.size_bytes());
+  n_tokens_ = 0;
 }
 
-void print_head(const Setup& setup) {
-  fmt::print("{}, {}, {:.1f} M weights, {} of them read for a token\n", setup.model,
-             size_text(setup.file_bytes), static_cast<double>(setup.n_params) / 1e6,
-             size_text(setup.weight_bytes_per_token));
-  fmt::print("{}, {}, {} thread{}, {} tokens at once, cache {}/{}\n\n", setup.machine, setup.isa,
-             setup.n_threads, setup.n_threads == 1 ? "" : "s", setup.n_tokens_at_once, setup.k_type,
-             setup.v_type);
-  fmt::print("| {:>8} | {:>10} | {:>21} | {:>14} |\n", "test", "tokens/s", "min .. max", "weights GB/s");
-  fmt::print("| {:->7}: | {:->9}: | {:->20}: | {:->13}: |\n", "", "", "", "");
+std::span<const void* const> Sequence::k_pages(int layer, int64_t kv_head) const {
+  const int64_t row = pool_->impl_->mixer_number[layer] * layout().n_kv_heads + kv_head;
+  return {impl_->k_table.data() + row * impl_->stride, impl_->pages.size()};
 }
 
-void print_row(const Setup& setup, const Measurement& measurement) {
-  fmt::print("| {:>8} | {:>10.2f} | {:>21} | {:>14} |\n", measurement.name, measurement.median(),
-             fmt::format("{:.2f} .. {:.2f}", measurement.min(), measurement.max()),
-             measurement.one_by_one ? fmt::format("{:.2f}", setup.gigabytes_per_second(measurement)) : "");
-  std::fflush(stdout);
+std::span<const void* const> Sequence::v_pages(int layer, int64_t kv_head) const {
+  const int64_t row = pool_->impl_->mixer_number[layer] * layout().n_kv_heads + kv_head;
+  return {impl_->v_table.data() + row * impl_->stride, impl_->pages.size()};
 }
 
-Json result_json(const Setup& setup, const Measurement& measurement) {
-  Json json = {{"test", measurement.name},
-               {"kind", measurement.one_by_one ? "decode" : "prefill"},
-               {"tokens", measurement.n_tokens},
-               {"median_tokens_per_second", measurement.median()},
-               {"min_tokens_per_second", measurement.min()},
-               {"max_tokens_per_second", measurement.max()},
-               {"runs_tokens_per_second", measurement.tokens_per_second}};
-  if (measurement.one_by_one) json["weights_gb_per_second"] = setup.gigabytes_per_second(measurement);
-  return json;
+std::byte* Sequence::k_row(int layer, int64_t token) const {
+  const PagePool::Impl& pool = *pool_->impl_;
+  const Layout& shape = pool.layout;
+  std::byte* page = pool.page(impl_->pages[static_cast<size_t>(token / kPageTokens)]);
+  page += pool.mixer_number[layer] * kPageTokens * (shape.k_row_bytes() + shape.v_row_bytes());
+  return page + token % kPageTokens * shape.k_row_bytes();
 }
 
-Json setup_json(const Setup& setup) {
-  return {{"model", setup.model},
-          {"file_bytes", setup.file_bytes},
-          {"weights", setup.n_params},
-          {"weight_bytes", setup.weight_bytes},
-          {"weight_bytes_per_token", setup.weight_bytes_per_token},
-          {"machine", setup.machine},
-          {"isa", setup.isa},
-          {"threads", setup.n_threads},
-          {"tokens_at_once", setup.n_tokens_at_once},
-          {"cache_type_k", setup.k_type},
-          {"cache_type_v", setup.v_type}};
+std::byte* Sequence::v_row(int layer, int64_t token) const {
+  const PagePool::Impl& pool = *pool_->impl_;
+  const Layout& shape = pool.layout;
+  std::byte* page = pool.page(impl_->pages[static_cast<size_t>(token / kPageTokens)]);
+  page += pool.mixer_number[layer] * kPageTokens * (shape.k_row_bytes() + shape.v_row_bytes());
+  return page + kPageTokens * shape.k_row_bytes() + token % kPageTokens * shape.v_row_bytes();
 }
 
-Status bench(const BenchOptions& options) {
-  std::vector<Measurement> measurements;
-  for (const int64_t n : options.prompt_sizes)
-    if (n > 0) measurements.push_back({.name = fmt::format("pp{}", n), .n_tokens = n});
-  for (const int64_t n : options.generate_sizes)
-    if (n > 0) measurements.push_back({.name = fmt::format("tg{}", n), .n_tokens = n, .one_by_one = true});
-  if (measurements.empty())
-    return fail(ErrorKind::kInvalidArgument, "nothing to measure: -p and -n are both 0");
-
-  PACKMULE_TRY(const gguf::File file, gguf::File::open(options.engine.model_path));
-  ThreadPool threads(options.engine.n_threads > 0 ? options.engine.n_threads : usable_cores());
-  model::ModelOptions model_options;
-  PACKMULE_TRY(model_options.isa, choose_isa());
-  const int64_t n_at_once = std::min(options.engine.ubatch_size, options.engine.batch_size);
-  model_options.ubatch_size = n_at_once;
-  model_options.k_type = options.engine.k_type;
-  model_options.v_type = options.engine.v_type;
-  PACKMULE_TRY(const auto model, model::Model::load(file, model_options, threads));
-  int64_t capacity = 0;
-  for (const Measurement& measurement : measurements) capacity = std::max(capacity, measurement.n_tokens);
-  PACKMULE_TRY(const auto pages, cache::PagePool::create(model->cache_layout(), capacity));
-  PACKMULE_TRY(const auto sequence, pages->new_sequence());
-
-  const std::string& name = model->hparams().name;
-  Setup setup{.model = name.empty() ? file.path() : printable(name, 80),
-              .file_bytes = static_cast<int64_t>(file.size_bytes()),
-              .weight_bytes = model->weight_bytes(),
-              .weight_bytes_per_token = model->weight_bytes_per_token(),
-              .machine = cpu_model_name(),
-              .isa = isa_name(model_options.isa),
-              .n_threads = threads.n_threads(),
-              .n_tokens_at_once = n_at_once,
-              .k_type = quant::format_of(options.engine.k_type).name,
-              .v_type = quant::format_of(options.engine.v_type).name};
-  for (const gguf::TensorInfo& tensor : file.tensors()) setup.n_params += tensor.n_elems();
-
-  if (!options.json) print_head(setup);
-  Json json = setup_json(setup);
-  json["results"] = Json::array();
-  for (Measurement& measurement : measurements) {
-    PACKMULE_TRY_STATUS(measure(*model, *sequence, options, n_at_once, measurement));
-    if (options.json)
-      json["results"].push_back(result_json(setup, measurement));
-    else
-      print_row(setup, measurement);
-  }
-  if (options.json) fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
-  return {};
+float* Sequence::state(int layer) const {
+  const Layout& shape = layout();
+  return impl_->recurrent.as<float>().data() +
+         pool_->impl_->mixer_number[layer] * shape.n_v_heads * shape.dk * shape.dv;
 }
 
-}  // namespace
-
-void add_bench(CLI::App& app, Action& chosen) {
-  auto options = std::make_shared<BenchOptions>();
-  CLI::App* verb = app.add_subcommand("bench", "Measure how fast prompts are read and answers written");
-  add_model_flags(*verb, options->engine);
-  verb->add_option("-p,--n-prompt", options->prompt_sizes, "Lengths of prompts in tokens, by commas; 0: none")
-      ->delimiter(',')
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  verb->add_option("-n,--n-gen", options->generate_sizes, "Numbers of tokens to write, by commas; 0: none")
-      ->delimiter(',')
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  verb->add_option("-r,--repetitions", options->repetitions, "Runs of each, after one to warm up")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  verb->add_flag("--json", options->json, "Print JSON instead of a table");
-  verb->callback([options, &chosen] { chosen = [options] { return bench(*options); }; });
+float* Sequence::conv_history(int layer) const {
+  const Layout& shape = layout();
+  const int64_t n_recurrent = static_cast<int64_t>(shape.recurrent.size()) - shape.n_attention_layers();
+  return impl_->recurrent.as<float>().data() + n_recurrent * shape.n_v_heads * shape.dk * shape.dv +
+         pool_->impl_->mixer_number[layer] * (shape.conv_taps - 1) * shape.conv_channels;
 }
 
-}  // namespace packmule::cli
+}  // namespace packmule::cache
