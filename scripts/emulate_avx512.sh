@@ -54,7 +54,7 @@ CFG
 genisoimage -quiet -o "$work/boot.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot -boot-load-size 4 \
   -boot-info-table "$work/iso" 2>/dev/null
 cat > "$work/bochsrc" <<CFG
-cpu: model=${EMULATE_CPU:-corei7_icelake_u}, count=1, ips=200000000, reset_on_triple_fault=0
+cpu: model=${EMULATE_CPU:-corei7_skylake_x}, count=1, ips=200000000, reset_on_triple_fault=0
 megs: ${EMULATE_MEGS:-1024}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
@@ -63,7 +63,7 @@ ata0-master: type=cdrom, path=$work/boot.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev=$work/serial
 clock: sync=none
-log: /tmp/bochs.log
+log: $work/log
 panic: action=fatal
 sound: driver=dummy
 speaker: enabled=0
@@ -71,7 +71,7 @@ CFG
 touch "$work/serial"
 echo c > "$work/debugger"  # Debian builds Bochs with its debugger, which waits to be told to continue
 # The text display wants a terminal; `script` lends one whose output nobody reads.
-TERM=xterm script -qec "stty rows 30 cols 100; exec bochs -q -f $work/bochsrc -rc $work/debugger" /tmp/bochs.out </dev/null >/dev/null 2>&1 &
+TERM=xterm script -qec "stty rows 30 cols 100; exec bochs -q -f $work/bochsrc -rc $work/debugger" /dev/null </dev/null >/dev/null 2>&1 &
 emulator=$!
 tail -n +1 -f --pid=$emulator "$work/serial" | tr -d '\r' | tee "$work/output" | sed -n '/^EMULATION-STARTS/,/^EMULATION-ENDS/{/^EMULATION-/!p}' &
 while kill -0 $emulator 2>/dev/null && ! grep -q '^EMULATION-ENDS' "$work/output" 2>/dev/null; do sleep 1; done
