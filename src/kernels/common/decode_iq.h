@@ -49,7 +49,7 @@ inline void open_iq2_scales(float d, const uint8_t* stored, float* scale) {
 
 struct DecodeIQ2_XXS {
   using Block = quant::BlockIQ2_XXS;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     const float d = half_bits_to_float(block.d) * unit;
@@ -58,9 +58,9 @@ struct DecodeIQ2_XXS {
       s.scale[g] = d * (0.5f + static_cast<float>(stored)) * 0.25f;
     }
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    const Block::Group& group = block.group[kGroup];
+  template <int>
+  static __m256i codes(const Block& block, int g) {
+    const Block::Group& group = block.group[g];
     const uint64_t* grid = quant::kIq2XxsGrid.at;
     const __m256i magnitudes =
         four_entries(grid[group.index[0]], grid[group.index[1]], grid[group.index[2]], grid[group.index[3]]);
@@ -70,14 +70,14 @@ struct DecodeIQ2_XXS {
 
 struct DecodeIQ2_XS {
   using Block = quant::BlockIQ2_XS;
-  static constexpr int kGroups = 8, kScales = 2;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 2;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<16, false>& s) {
     open_iq2_scales(half_bits_to_float(block.d) * unit, block.scale, s.scale);
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    const uint16_t* entry = block.entry + 4 * kGroup;
+  template <int>
+  static __m256i codes(const Block& block, int g) {
+    const uint16_t* entry = block.entry + 4 * g;
     const uint64_t* grid = quant::kIq2XsGrid.at;
     const __m256i magnitudes =
         four_entries(grid[entry[0] & 511], grid[entry[1] & 511], grid[entry[2] & 511], grid[entry[3] & 511]);
@@ -88,26 +88,26 @@ struct DecodeIQ2_XS {
 
 struct DecodeIQ2_S {
   using Block = quant::BlockIQ2_S;
-  static constexpr int kGroups = 8, kScales = 2;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 2;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<16, false>& s) {
     open_iq2_scales(half_bits_to_float(block.d) * unit, block.scale, s.scale);
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    const uint8_t* index = block.index + 4 * kGroup;
-    const uint32_t high = block.index_high[kGroup];
+  template <int>
+  static __m256i codes(const Block& block, int g) {
+    const uint8_t* index = block.index + 4 * g;
+    const uint32_t high = block.index_high[g];
     const uint64_t* grid = quant::kIq2SGrid.at;
     const __m256i magnitudes =
         four_entries(grid[index[0] | (high & 3) << 8], grid[index[1] | (high >> 2 & 3) << 8],
                      grid[index[2] | (high >> 4 & 3) << 8], grid[index[3] | (high >> 6 & 3) << 8]);
-    return negate_where(spread_bits(load_u32(block.sign + 4 * kGroup)), magnitudes);
+    return negate_where(spread_bits(load_u32(block.sign + 4 * g)), magnitudes);
   }
 };
 
 struct DecodeIQ3_XXS {
   using Block = quant::BlockIQ3_XXS;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     const float d = half_bits_to_float(block.d) * unit;
@@ -116,19 +116,19 @@ struct DecodeIQ3_XXS {
       s.scale[g] = d * (0.5f + static_cast<float>(stored)) * 0.5f;
     }
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    const uint8_t* index = block.index + 8 * kGroup;
+  template <int>
+  static __m256i codes(const Block& block, int g) {
+    const uint8_t* index = block.index + 8 * g;
     uint32_t magnitudes[8];
     for (int i = 0; i < 8; ++i) magnitudes[i] = quant::kIq3XxsGrid.at[index[i]];
-    const uint32_t signs = packed_signs(load_u32(block.signs_scale[kGroup]));
+    const uint32_t signs = packed_signs(load_u32(block.signs_scale[g]));
     return negate_where(spread_bits(signs), load_32(magnitudes));
   }
 };
 
 struct DecodeIQ3_S {
   using Block = quant::BlockIQ3_S;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     const float d = half_bits_to_float(block.d) * unit;
@@ -137,13 +137,13 @@ struct DecodeIQ3_S {
       s.scale[g] = d * static_cast<float>(1 + 2 * stored);
     }
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    const uint8_t* index = block.index + 8 * kGroup;
-    const uint32_t high = block.index_high[kGroup];
+  template <int>
+  static __m256i codes(const Block& block, int g) {
+    const uint8_t* index = block.index + 8 * g;
+    const uint32_t high = block.index_high[g];
     uint32_t magnitudes[8];
     for (int i = 0; i < 8; ++i) magnitudes[i] = quant::kIq3SGrid.at[index[i] | (high >> i & 1) << 8];
-    return negate_where(spread_bits(load_u32(block.sign + 4 * kGroup)), load_32(magnitudes));
+    return negate_where(spread_bits(load_u32(block.sign + 4 * g)), load_32(magnitudes));
   }
 };
 
@@ -161,17 +161,17 @@ inline __m256i iq1_codes(__m256i grid, __m256i negative) {
 
 struct DecodeIQ1_S {
   using Block = quant::BlockIQ1_S;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     const float d = half_bits_to_float(block.d) * unit;
     for (int g = 0; g < 8; ++g)
       s.scale[g] = d * static_cast<float>(2 * (block.group[g] >> 12 & 7) + 1) * kIq1CodeUnit;
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    const uint8_t* index = block.index + 4 * kGroup;
-    const uint32_t group = block.group[kGroup];
+  template <int>
+  static __m256i codes(const Block& block, int g) {
+    const uint8_t* index = block.index + 4 * g;
+    const uint32_t group = block.group[g];
     const uint64_t* grid = quant::kIq1SGrid.at;
     const __m256i values =
         four_entries(grid[index[0] | (group & 7) << 8], grid[index[1] | (group >> 3 & 7) << 8],
@@ -182,7 +182,7 @@ struct DecodeIQ1_S {
 
 struct DecodeIQ1_M {
   using Block = quant::BlockIQ1_M;
-  static constexpr int kGroups = 8, kScales = 2;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 2;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<16, false>& s) {
     uint32_t d_bits = 0;
@@ -193,11 +193,11 @@ struct DecodeIQ1_M {
       s.scale[k] = d * static_cast<float>(2 * stored + 1) * kIq1CodeUnit;
     }
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    const uint8_t* index = block.index + 4 * kGroup;
-    const uint32_t first = block.high_shift[2 * kGroup];
-    const uint32_t second = block.high_shift[2 * kGroup + 1];
+  template <int>
+  static __m256i codes(const Block& block, int g) {
+    const uint8_t* index = block.index + 4 * g;
+    const uint32_t first = block.high_shift[2 * g];
+    const uint32_t second = block.high_shift[2 * g + 1];
     const uint64_t* grid = quant::kIq1SGrid.at;
     const __m256i values =
         four_entries(grid[index[0] | (first & 7) << 8], grid[index[1] | (first >> 4 & 7) << 8],

@@ -15,16 +15,16 @@
 namespace packmule::kernels {
 namespace {
 
-/// Two-bit codes of group g, four to a byte: Q2_K, Q3_K, TQ2_0.
-template <int kGroup>
-inline __m256i two_bit_codes(const uint8_t* q) {
-  return bit_field<2 * (kGroup % 4)>(load_32(q + 32 * (kGroup / 4)), 3);
+/// Two-bit codes of group first + phase, four to a byte: Q2_K, Q3_K, TQ2_0.
+template <int kPhase>
+inline __m256i two_bit_codes(const uint8_t* q, int first) {
+  return bit_field<2 * kPhase>(load_32(q + 8 * first), 3);
 }
 
-/// Four-bit codes of group g, two to a byte: Q4_K, Q5_K.
-template <int kGroup>
-inline __m256i four_bit_codes(const uint8_t* q) {
-  return bit_field<4 * (kGroup % 2)>(load_32(q + 32 * (kGroup / 2)), 15);
+/// Four-bit codes of group first + phase, two to a byte: Q4_K, Q5_K.
+template <int kPhase>
+inline __m256i four_bit_codes(const uint8_t* q, int first) {
+  return bit_field<4 * (kPhase % 2)>(load_32(q + 16 * first + 32 * (kPhase / 2)), 15);
 }
 
 /// Scales and minima of Q4_K and Q5_K, all eight at once (quant/k_scales.h draws the twelve bytes).
@@ -42,7 +42,7 @@ inline void open_k_scales(float d, float dmin, const uint8_t* packed, BlockScale
 
 struct DecodeQ2_K {
   using Block = quant::BlockQ2_K;
-  static constexpr int kGroups = 8, kScales = 2;
+  static constexpr int kGroups = 8, kPeriod = 4, kScales = 2;
   static constexpr bool kOffset = true;
   static void open(const Block& block, float unit, BlockScales<16, true>& s) {
     const float d = half_bits_to_float(block.d) * unit;
@@ -53,15 +53,15 @@ struct DecodeQ2_K {
       store_scaled_u8(bytes >> 4 & 0x0f0f0f0f0f0f0f0fu, minus_dmin, s.offset + 8 * half);
     }
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    return two_bit_codes<kGroup>(block.q);
+  template <int kPhase>
+  static __m256i codes(const Block& block, int first) {
+    return two_bit_codes<kPhase>(block.q, first);
   }
 };
 
 struct DecodeQ3_K {
   using Block = quant::BlockQ3_K;
-  static constexpr int kGroups = 8, kScales = 2;
+  static constexpr int kGroups = 8, kPeriod = 4, kScales = 2;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<16, false>& s) {
     const float d = half_bits_to_float(block.d) * unit;
@@ -72,13 +72,14 @@ struct DecodeQ3_K {
     store_scaled_i8(minus_32((low & 0x0f0f0f0f0f0f0f0fu) | upper_first << 4), d, s.scale);
     store_scaled_i8(minus_32((low >> 4 & 0x0f0f0f0f0f0f0f0fu) | upper_last << 4), d, s.scale + 8);
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
+  template <int kPhase>
+  static __m256i codes(const Block& block, int first) {
     // The third bit is stored inverted: where it is clear, 4 is taken away.
-    const __m256i bit = _mm256_set1_epi8(static_cast<char>(1 << kGroup));
+    const __m256i bit = _mm256_set1_epi8(static_cast<char>(1 << (first + kPhase)));
     const __m256i clear =
         _mm256_cmpeq_epi8(_mm256_and_si256(load_32(block.high), bit), _mm256_setzero_si256());
-    return _mm256_sub_epi8(two_bit_codes<kGroup>(block.q), _mm256_and_si256(clear, _mm256_set1_epi8(4)));
+    return _mm256_sub_epi8(two_bit_codes<kPhase>(block.q, first),
+                           _mm256_and_si256(clear, _mm256_set1_epi8(4)));
   }
 
  private:
@@ -91,52 +92,51 @@ struct DecodeQ3_K {
 
 struct DecodeQ4_K {
   using Block = quant::BlockQ4_K;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 2, kScales = 1;
   static constexpr bool kOffset = true;
   static void open(const Block& block, float unit, BlockScales<8, true>& s) {
     open_k_scales(half_bits_to_float(block.d) * unit, half_bits_to_float(block.dmin), block.scales, s);
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    return four_bit_codes<kGroup>(block.q);
+  template <int kPhase>
+  static __m256i codes(const Block& block, int first) {
+    return four_bit_codes<kPhase>(block.q, first);
   }
 };
 
 struct DecodeQ5_K {
   using Block = quant::BlockQ5_K;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 8, kScales = 1;
   static constexpr bool kOffset = true;
   static void open(const Block& block, float unit, BlockScales<8, true>& s) {
     open_k_scales(half_bits_to_float(block.d) * unit, half_bits_to_float(block.dmin), block.scales, s);
   }
   template <int kGroup>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     // Bit g of a byte of `high`, moved to bit 4.
     const __m256i high = load_32(block.high);
     const __m256i moved = kGroup < 4 ? _mm256_slli_epi16(high, kGroup < 4 ? 4 - kGroup : 0)
                                      : _mm256_srli_epi16(high, kGroup < 4 ? 0 : kGroup - 4);
-    return _mm256_or_si256(four_bit_codes<kGroup>(block.q), _mm256_and_si256(moved, _mm256_set1_epi8(16)));
+    return _mm256_or_si256(four_bit_codes<kGroup>(block.q, 0), _mm256_and_si256(moved, _mm256_set1_epi8(16)));
   }
 };
 
 struct DecodeQ6_K {
   using Block = quant::BlockQ6_K;
-  static constexpr int kGroups = 8, kScales = 2;
+  static constexpr int kGroups = 8, kPeriod = 4, kScales = 2;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<16, false>& s) {
     const float d = half_bits_to_float(block.d) * unit;
     store_scaled_i8(load_u64(block.scale), d, s.scale);
     store_scaled_i8(load_u64(block.scale + 8), d, s.scale + 8);
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    constexpr int kHalf = kGroup / 4, kQuarter = kGroup % 4;
-    const __m256i q = load_32(block.q + 64 * kHalf + 32 * (kQuarter % 2));
-    const __m256i low = bit_field<4 * (kQuarter / 2)>(q, 15);
-    const __m256i high = load_32(block.high + 32 * kHalf);
-    // Two bits at 2 * kQuarter, moved to bits 4 and 5.
-    const __m256i moved = kQuarter < 2 ? _mm256_slli_epi16(high, kQuarter < 2 ? 4 - 2 * kQuarter : 0)
-                                       : _mm256_srli_epi16(high, kQuarter < 2 ? 0 : 2 * kQuarter - 4);
+  template <int kPhase>
+  static __m256i codes(const Block& block, int first) {
+    const __m256i q = load_32(block.q + 16 * first + 32 * (kPhase % 2));
+    const __m256i low = bit_field<4 * (kPhase / 2)>(q, 15);
+    const __m256i high = load_32(block.high + 8 * first);
+    // Two bits at 2 * kPhase, moved to bits 4 and 5.
+    const __m256i moved = kPhase < 2 ? _mm256_slli_epi16(high, kPhase < 2 ? 4 - 2 * kPhase : 0)
+                                     : _mm256_srli_epi16(high, kPhase < 2 ? 0 : 2 * kPhase - 4);
     const __m256i code = _mm256_or_si256(low, _mm256_and_si256(moved, _mm256_set1_epi8(48)));
     return _mm256_sub_epi8(code, _mm256_set1_epi8(32));
   }
@@ -144,7 +144,7 @@ struct DecodeQ6_K {
 
 struct DecodeIQ4_XS {
   using Block = quant::BlockIQ4_XS;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     const __m256i group = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -158,34 +158,34 @@ struct DecodeIQ4_XS {
     const __m256 numbers = _mm256_cvtepi32_ps(_mm256_sub_epi32(stored, _mm256_set1_epi32(32)));
     _mm256_store_ps(s.scale, _mm256_mul_ps(numbers, _mm256_set1_ps(half_bits_to_float(block.d) * unit)));
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    return look_up(quant::kIq4Values.at, nibbles(block.q + 16 * kGroup));
+  template <int>
+  static __m256i codes(const Block& block, int group) {
+    return look_up(quant::kIq4Values.at, nibbles(block.q + 16 * group));
   }
 };
 
 struct DecodeTQ2_0 {
   using Block = quant::BlockTQ2_0;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 4, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     _mm256_store_ps(s.scale, _mm256_set1_ps(half_bits_to_float(block.d) * unit));
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
-    return _mm256_sub_epi8(two_bit_codes<kGroup>(block.q), _mm256_set1_epi8(1));
+  template <int kPhase>
+  static __m256i codes(const Block& block, int first) {
+    return _mm256_sub_epi8(two_bit_codes<kPhase>(block.q, first), _mm256_set1_epi8(1));
   }
 };
 
 struct DecodeTQ1_0 {
   using Block = quant::BlockTQ1_0;
-  static constexpr int kGroups = 8, kScales = 1;
+  static constexpr int kGroups = 8, kPeriod = 8, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<8, false>& s) {
     _mm256_store_ps(s.scale, _mm256_set1_ps(half_bits_to_float(block.d) * unit));
   }
   template <int kGroup>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     // Groups 0-4 are digit g of 32 bytes; 5, 6 and half of 7 two digits each of the next 16; the rest the
     // tail.
     constexpr int kPowers[5] = {1, 3, 9, 27, 81};

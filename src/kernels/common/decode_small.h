@@ -37,27 +37,27 @@ struct BlockScales<kCount, true> {
 
 struct DecodeQ4_0 {
   using Block = quant::BlockQ4_0;
-  static constexpr int kGroups = 1, kScales = 1;
+  static constexpr int kGroups = 1, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<1, false>& s) {
     s.scale[0] = half_bits_to_float(block.d) * unit;
   }
   template <int>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     return _mm256_sub_epi8(nibbles(block.q), _mm256_set1_epi8(8));
   }
 };
 
 struct DecodeQ4_1 {
   using Block = quant::BlockQ4_1;
-  static constexpr int kGroups = 1, kScales = 1;
+  static constexpr int kGroups = 1, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = true;
   static void open(const Block& block, float unit, BlockScales<1, true>& s) {
     s.scale[0] = half_bits_to_float(block.d) * unit;
     s.offset[0] = half_bits_to_float(block.m);
   }
   template <int>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     return nibbles(block.q);
   }
 };
@@ -70,60 +70,60 @@ inline __m256i five_bit_codes(const uint8_t* q, const uint8_t* high) {
 
 struct DecodeQ5_0 {
   using Block = quant::BlockQ5_0;
-  static constexpr int kGroups = 1, kScales = 1;
+  static constexpr int kGroups = 1, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<1, false>& s) {
     s.scale[0] = half_bits_to_float(block.d) * unit;
   }
   template <int>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     return _mm256_sub_epi8(five_bit_codes(block.q, block.high), _mm256_set1_epi8(16));
   }
 };
 
 struct DecodeQ5_1 {
   using Block = quant::BlockQ5_1;
-  static constexpr int kGroups = 1, kScales = 1;
+  static constexpr int kGroups = 1, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = true;
   static void open(const Block& block, float unit, BlockScales<1, true>& s) {
     s.scale[0] = half_bits_to_float(block.d) * unit;
     s.offset[0] = half_bits_to_float(block.m);
   }
   template <int>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     return five_bit_codes(block.q, block.high);
   }
 };
 
 struct DecodeQ8_0 {
   using Block = quant::BlockQ8_0;
-  static constexpr int kGroups = 1, kScales = 1;
+  static constexpr int kGroups = 1, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<1, false>& s) {
     s.scale[0] = half_bits_to_float(block.d) * unit;
   }
   template <int>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     return load_32(block.q);
   }
 };
 
 struct DecodeIQ4_NL {
   using Block = quant::BlockIQ4_NL;
-  static constexpr int kGroups = 1, kScales = 1;
+  static constexpr int kGroups = 1, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<1, false>& s) {
     s.scale[0] = half_bits_to_float(block.d) * unit;
   }
   template <int>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     return look_up(quant::kIq4Values.at, nibbles(block.q));
   }
 };
 
 struct DecodeMXFP4 {
   using Block = quant::BlockMXFP4;
-  static constexpr int kGroups = 1, kScales = 1;
+  static constexpr int kGroups = 1, kPeriod = 1, kScales = 1;
   static constexpr bool kOffset = false;
   // The smallest scales are denormal already: a unit below 1 would cost them bits.
   static constexpr bool kTinyScales = true;
@@ -131,22 +131,22 @@ struct DecodeMXFP4 {
     s.scale[0] = quant::mxfp4_scale(block.exponent) * unit;
   }
   template <int>
-  static __m256i codes(const Block& block) {
+  static __m256i codes(const Block& block, int) {
     return look_up(quant::kFp4DoubledValues.at, nibbles(block.q));
   }
 };
 
 struct DecodeNVFP4 {
   using Block = quant::BlockNVFP4;
-  static constexpr int kGroups = 2, kScales = 2;
+  static constexpr int kGroups = 2, kPeriod = 1, kScales = 2;
   static constexpr bool kOffset = false;
   static void open(const Block& block, float unit, BlockScales<4, false>& s) {
     for (int i = 0; i < 4; ++i) s.scale[i] = quant::nvfp4_half_scale(block.scale[i]) * unit;
   }
-  template <int kGroup>
-  static __m256i codes(const Block& block) {
+  template <int>
+  static __m256i codes(const Block& block, int group) {
     // Two sub-blocks of 8 bytes: each is eight low nibbles, then the same bytes' high nibbles.
-    const __m128i bytes = load_16(block.q + 16 * kGroup);
+    const __m128i bytes = load_16(block.q + 16 * group);
     const __m128i high = _mm_srli_epi16(bytes, 4);
     const __m256i pairs = _mm256_set_m128i(_mm_unpackhi_epi64(bytes, high), _mm_unpacklo_epi64(bytes, high));
     return look_up(quant::kFp4DoubledValues.at, _mm256_and_si256(pairs, _mm256_set1_epi8(15)));

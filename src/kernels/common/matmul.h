@@ -22,6 +22,7 @@ template <class S, class Reader>
 struct Matmul {
   using Floats = typename S::Floats;
   static constexpr int kVectors = kGroupElems / S::kWidth;
+  static constexpr int kGroups = Reader::kElems / kGroupElems;
   static constexpr int kDirectRows = 4;
   static constexpr int kDirectTokens = 2;
 
@@ -86,16 +87,18 @@ struct Matmul {
           Reader::open(rows[r], state[r]);
           prefetch(rows[r] + ahead);
         }
-        unrolled<Reader::kElems / kGroupElems>([&](auto group) __attribute__((always_inline)) {
-          for (int r = 0; r < kDirectRows; ++r) {
-            Floats v[kVectors];
-            Reader::template weights<group.value, Rounding::kOnce>(rows[r], state[r], v);
-            for (int i = 0; i < kVectors; ++i)
-              for (int t = 0; t < kTokens; ++t)
-                sum[t][r] =
-                    S::fma(v[i], S::load(x[t] + c + kGroupElems * group.value + i * S::kWidth), sum[t][r]);
-          }
-        });
+        for (int first = 0; first < kGroups; first += Reader::kPeriod) {
+          unrolled<Reader::kPeriod>([&](auto phase) __attribute__((always_inline)) {
+            const int64_t group_begin = c + kGroupElems * (first + phase.value);
+            for (int r = 0; r < kDirectRows; ++r) {
+              Floats v[kVectors];
+              Reader::template weights<phase.value, Rounding::kOnce>(rows[r], state[r], first, v);
+              for (int i = 0; i < kVectors; ++i)
+                for (int t = 0; t < kTokens; ++t)
+                  sum[t][r] = S::fma(v[i], S::load(x[t] + group_begin + i * S::kWidth), sum[t][r]);
+            }
+          });
+        }
         for (int r = 0; r < kDirectRows; ++r) rows[r] += Reader::kBytes;
       }
       if constexpr (Reader::kTail) {
@@ -129,12 +132,14 @@ struct Matmul {
     for (int64_t c = 0; c < n_elems; c += Reader::kElems, blocks += Reader::kBytes) {
       typename Reader::State state;
       Reader::open(blocks, state);
-      unrolled<Reader::kElems / kGroupElems>([&](auto group) __attribute__((always_inline)) {
-        Floats v[kVectors];
-        Reader::template weights<group.value, kRounding>(blocks, state, v);
-        for (int i = 0; i < kVectors; ++i)
-          S::store(out + c + kGroupElems * group.value + i * S::kWidth, v[i]);
-      });
+      for (int first = 0; first < kGroups; first += Reader::kPeriod) {
+        unrolled<Reader::kPeriod>([&](auto phase) __attribute__((always_inline)) {
+          Floats v[kVectors];
+          Reader::template weights<phase.value, kRounding>(blocks, state, first, v);
+          float* group_out = out + c + kGroupElems * (first + phase.value);
+          for (int i = 0; i < kVectors; ++i) S::store(group_out + i * S::kWidth, v[i]);
+        });
+      }
     }
   }
 

@@ -1,8 +1,9 @@
 // From the bytes of a row to vectors of float weights, 32 at a time: the form every matmul works on.
 //
-// A reader has kElems and kBytes (of what one open() covers), a State, open(block, state),
-// weights<g, rounding>(block, state, v) for the g-th 32 weights, and kTail: whether a row may end with less
-// than 32, when tail(bytes, n, v) gives its last n with zeros behind.
+// A reader has kElems and kBytes (of what one open() covers), a State, open(block, state), and
+// weights<phase, rounding>(block, state, first, v) for the 32 weights of group first + phase (kPeriod as in
+// decode_small.h). kTail: whether a row may end with less than 32, when tail(bytes, n, v) gives its last n
+// with zeros behind.
 #pragma once
 
 #include "kernels/common/decode_iq.h"
@@ -37,6 +38,7 @@ struct BlockReader {
   using Block = typename Decoder::Block;
   using State = BlockScales<Decoder::kGroups * Decoder::kScales, Decoder::kOffset>;
   static constexpr int kElems = Block::kElems;
+  static constexpr int kPeriod = Decoder::kPeriod;
   static constexpr int kBytes = sizeof(Block);
   static constexpr bool kTail = false;
 
@@ -44,18 +46,18 @@ struct BlockReader {
     Decoder::open(*reinterpret_cast<const Block*>(block), kUnit, state);
   }
 
-  template <int kGroup, Rounding kRounding>
-  [[gnu::always_inline]] static void weights(const uint8_t* block, const State& state,
+  template <int kPhase, Rounding kRounding>
+  [[gnu::always_inline]] static void weights(const uint8_t* block, const State& state, int first,
                                              typename S::Floats* v) {
     constexpr int kVectors = kGroupElems / S::kWidth;
-    const __m256i codes = Decoder::template codes<kGroup>(*reinterpret_cast<const Block*>(block));
+    const __m256i codes = Decoder::template codes<kPhase>(*reinterpret_cast<const Block*>(block), first);
     if constexpr (kTinyScales) {
       S::from_int8(codes, v);
     } else {
       S::from_int8_scaled(codes, v);
     }
     for (int i = 0; i < kVectors; ++i) {
-      const int at = kGroup * Decoder::kScales + i * Decoder::kScales / kVectors;
+      const int at = (first + kPhase) * Decoder::kScales + i * Decoder::kScales / kVectors;
       const typename S::Floats scale = S::set(state.scale[at]);
       if constexpr (!Decoder::kOffset) {
         v[i] = S::mul(v[i], scale);
@@ -78,13 +80,14 @@ struct ElementReader {
   using Stored = typename Element::Stored;
   struct State {};
   static constexpr int kElems = kGroupElems;
+  static constexpr int kPeriod = 1;
   static constexpr int kBytes = kGroupElems * sizeof(Stored);
   static constexpr bool kTail = true;
 
   static void open(const uint8_t*, State&) {}
 
   template <int, Rounding>
-  [[gnu::always_inline]] static void weights(const uint8_t* bytes, const State&, typename S::Floats* v) {
+  [[gnu::always_inline]] static void weights(const uint8_t* bytes, const State&, int, typename S::Floats* v) {
     for (int i = 0; i < kGroupElems / S::kWidth; ++i)
       v[i] = Element::load(reinterpret_cast<const Stored*>(bytes) + i * S::kWidth);
   }
@@ -92,7 +95,7 @@ struct ElementReader {
   static void tail(const uint8_t* bytes, int64_t n, typename S::Floats* v) {
     Stored padded[kGroupElems] = {};
     std::memcpy(padded, bytes, static_cast<size_t>(n) * sizeof(Stored));
-    weights<0, Rounding::kOnce>(reinterpret_cast<const uint8_t*>(padded), State{}, v);
+    weights<0, Rounding::kOnce>(reinterpret_cast<const uint8_t*>(padded), State{}, 0, v);
   }
 };
 
