@@ -72,7 +72,12 @@ TEST(RandomBlocks, AreTheSameInAnyPieces) {
 /// Small in all that may be small; the widths are the true ones.
 class Synthetic : public testing::Test {
  protected:
-  Synthetic() : folder(testing_support::generated_dir() / "synthetic") { fs::create_directories(folder); }
+  // A folder of its own: tests run side by side.
+  Synthetic()
+      : folder(testing_support::generated_dir() /
+               testing::UnitTest::GetInstance()->current_test_info()->name()) {
+    fs::create_directories(folder);
+  }
   ~Synthetic() override { fs::remove_all(folder); }
   Result<gguf::File> make(const SyntheticOptions& options, const char* name = "m.gguf") const {
     const std::string path = folder / name;
