@@ -10,6 +10,7 @@ help:
 	@echo "make test-slow    the tests on models of 0.7 GB and more"
 	@echo "make test-asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan    unit tests under ThreadSanitizer"
+	@echo "make test-avx512  the AVX-512 kernels in an emulator (about 20 minutes)"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
 
@@ -33,6 +34,11 @@ test-asan test-tsan: test-%: setup
 	cmake --preset $*
 	cmake --build --preset $* -j $(JOBS)
 	ctest --test-dir build/$* -j $(JOBS) -LE 'slow|release-only' --output-on-failure
+
+# AVX-512 kernels on a processor that has none: slow, and needs packages that the script names.
+test-avx512: build
+	scripts/emulate_avx512.sh $(BUILD)/bin/kernels_test --gtest_filter='*avx512*' --gtest_print_time=0
+	EMULATE_FILES=tests/data/quants scripts/emulate_avx512.sh $(BUILD)/bin/matmul_test --gtest_filter='*avx512*' --gtest_print_time=0
 
 fuzz:
 	@scripts/setup.sh fuzz
