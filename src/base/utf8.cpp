@@ -3,33 +3,30 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <cstring>
 #include <iterator>
 
 namespace packmule {
 namespace {
 
-struct Decoded {
-  uint32_t code_point = 0;
-  size_t n_bytes = 0;  // 0: not UTF-8
-};
-
-/// The character at the start of `text`, which is not empty.
-Decoded decode_first(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t first = byte(0);
-  if (first < 0x80) return {first, 1};
-  if (first < 0xc2 || first > 0xf4) return {};  // continuation, overlong, or above U+10FFFF
-  const size_t n_bytes = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-  if (text.size() < n_bytes) return {};
-  uint32_t code_point = first & (0x7fu >> n_bytes);
-  for (size_t i = 1; i < n_bytes; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return {};
-    code_point = (code_point << 6) | (byte(i) & 0x3fu);
+/// Length of the ASCII run that starts at `at`, eight bytes a step.
+size_t ascii_run(std::string_view text, size_t at) {
+  const size_t begin = at;
+  for (; at + 8 <= text.size(); at += 8) {
+    uint64_t word;
+    std::memcpy(&word, text.data() + at, 8);
+    if ((word & 0x8080808080808080u) != 0) break;
   }
-  const bool overlong = (n_bytes == 3 && code_point < 0x800) || (n_bytes == 4 && code_point < 0x10000);
-  const bool surrogate = code_point >= 0xd800 && code_point <= 0xdfff;
-  if (overlong || surrogate || code_point > 0x10ffff) return {};
-  return {code_point, n_bytes};
+  while (at < text.size() && static_cast<uint8_t>(text[at]) < 0x80) ++at;
+  return at - begin;
+}
+
+/// Of one whole character.
+uint32_t code_point(std::string_view character) {
+  const auto first = static_cast<uint8_t>(character[0]);
+  uint32_t value = character.size() == 1 ? first : first & (0x7fu >> character.size());
+  for (const char c : character.substr(1)) value = (value << 6) | (static_cast<uint8_t>(c) & 0x3fu);
+  return value;
 }
 
 bool moves_the_cursor(uint32_t c) {
@@ -39,33 +36,60 @@ bool moves_the_cursor(uint32_t c) {
 
 }  // namespace
 
-bool is_valid_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t n_bytes = decode_first(text).n_bytes;
-    if (n_bytes == 0) return false;
-    text.remove_prefix(n_bytes);
+Utf8Unit utf8_unit(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  const uint8_t lead = byte(at);
+  if (lead < 0x80) return {Utf8Kind::kCharacter, 1};
+  if (lead < 0xC2 || lead > 0xF4) return {Utf8Kind::kInvalid, 1};
+  const size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+
+  // Only the second byte has bounds that depend on the first; they exclude overlong forms, surrogates and
+  // what lies above U+10FFFF.
+  uint8_t low = 0x80;
+  uint8_t high = 0xBF;
+  if (lead == 0xE0) low = 0xA0;
+  if (lead == 0xED) high = 0x9F;
+  if (lead == 0xF0) low = 0x90;
+  if (lead == 0xF4) high = 0x8F;
+  for (size_t i = 1; i < size; ++i) {
+    if (at + i == text.size()) return {Utf8Kind::kUnfinished, i};
+    if (byte(at + i) < low || byte(at + i) > high) return {Utf8Kind::kInvalid, i};
+    low = 0x80;
+    high = 0xBF;
   }
-  return true;
+  return {Utf8Kind::kCharacter, size};
+}
+
+size_t find_invalid_utf8(std::string_view text) {
+  size_t at = 0;
+  while (true) {
+    at += ascii_run(text, at);
+    if (at == text.size()) return at;
+    const Utf8Unit unit = utf8_unit(text, at);
+    if (unit.kind != Utf8Kind::kCharacter) return at;
+    at += unit.size_bytes;
+  }
 }
 
 std::string printable(std::string_view text, size_t max_bytes) {
   std::string out;
   size_t taken = 0;
   while (taken < text.size()) {
-    const Decoded c = decode_first(text.substr(taken));
-    const size_t n_bytes = c.n_bytes == 0 ? 1 : c.n_bytes;
+    const Utf8Unit unit = utf8_unit(text, taken);
+    const bool character = unit.kind == Utf8Kind::kCharacter;
+    const size_t n_bytes = character ? unit.size_bytes : 1;  // of damage, byte by byte
     if (taken + n_bytes > max_bytes) return out + "...";
-    if (c.n_bytes == 0)
+    const uint32_t c = character ? code_point(text.substr(taken, n_bytes)) : 0;
+    if (!character)
       fmt::format_to(std::back_inserter(out), "\\x{:02x}", static_cast<uint8_t>(text[taken]));
-    else if (c.code_point == '\n')
+    else if (c == '\n')
       out += "\\n";
-    else if (c.code_point == '\t')
+    else if (c == '\t')
       out += "\\t";
-    else if (c.code_point == '\\')
+    else if (c == '\\')
       out += "\\\\";
-    else if (moves_the_cursor(c.code_point))
-      out += c.code_point < 0x100 ? fmt::format("\\x{:02x}", c.code_point)
-                                  : fmt::format("\\u{:04x}", c.code_point);
+    else if (moves_the_cursor(c))
+      out += c < 0x100 ? fmt::format("\\x{:02x}", c) : fmt::format("\\u{:04x}", c);
     else
       out += text.substr(taken, n_bytes);
     taken += n_bytes;

@@ -1,4 +1,5 @@
-// Bytes from outside, shown to a person or used as a name.
+// UTF-8 by the table of well-formed sequences (Unicode standard, table 3-7): no overlong forms, no
+// surrogates, nothing above U+10FFFF.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +8,27 @@
 
 namespace packmule {
 
-/// Well-formed UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF.
-[[nodiscard]] bool is_valid_utf8(std::string_view text);
+enum class Utf8Kind {
+  kCharacter,   // one whole character
+  kInvalid,     // bytes no continuation can complete: one U+FFFD
+  kUnfinished,  // the text ends inside a character that could still become whole
+};
+
+struct Utf8Unit {
+  Utf8Kind kind;
+  size_t size_bytes;  // at least 1
+};
+
+/// The unit that starts at `text[at]`, at < text.size(). An invalid unit is the "maximal subpart" of the
+/// Unicode standard, which is also what Python and browsers replace by one U+FFFD.
+[[nodiscard]] Utf8Unit utf8_unit(std::string_view text, size_t at);
+
+/// Offset of the first byte that is not part of a whole character, or text.size().
+[[nodiscard]] size_t find_invalid_utf8(std::string_view text);
+
+[[nodiscard]] inline bool is_valid_utf8(std::string_view text) {
+  return find_invalid_utf8(text) == text.size();
+}
 
 /// `text` made fit for one line of a terminal or a log: control characters (bidirectional ones too) and bytes
 /// that are no UTF-8 become escapes (\n, \x1b, \u202e), a backslash becomes \\, and what goes beyond

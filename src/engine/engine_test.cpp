@@ -10,8 +10,8 @@
 #include <set>
 #include <thread>
 
+#include "base/utf8.h"
 #include "tests/support/test_data.h"
-#include "text/utf8.h"
 
 namespace packmule::engine {
 namespace {
@@ -62,7 +62,7 @@ Generation run(Engine& engine, const Request& what) {
   Generation result;
   Callbacks callbacks;
   callbacks.on_piece = [&](const Piece& piece) {
-    EXPECT_EQ(text::find_invalid_utf8(piece.text), piece.text.size());
+    EXPECT_EQ(find_invalid_utf8(piece.text), piece.text.size());
     result.pieces.emplace_back(piece.text);
     result.piece_tokens.push_back(piece.token);
   };
@@ -195,7 +195,7 @@ TEST(Engine, StopStringsEverywhere) {
   for (size_t at = 0; at < whole.size(); ++at) {
     for (const size_t size : {1, 5, 11}) {
       const std::string stop = whole.substr(at, size);
-      if (text::find_invalid_utf8(stop) != stop.size()) continue;  // cut inside a character
+      if (find_invalid_utf8(stop) != stop.size()) continue;  // cut inside a character
       Request what = request(ids, 20);
       what.stop = {"never in this text", stop};
       const Generation got = run(*engine, what);

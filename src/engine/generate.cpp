@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/utf8.h"
 #include "engine/engine.h"
 #include "engine/impl.h"
 #include "engine/stop_matcher.h"
-#include "text/utf8.h"
 
 namespace packmule::engine {
 namespace {
@@ -75,7 +75,7 @@ Status Engine::Impl::check(const Request& request) const {
       return fail(ErrorKind::kInvalidArgument, "prompt token {} is {}, expected 0 to {}", i,
                   request.prompt[i], n_vocab - 1);
   for (const std::string& stop : request.stop)
-    if (const size_t bad = text::find_invalid_utf8(stop); bad != stop.size())
+    if (const size_t bad = find_invalid_utf8(stop); bad != stop.size())
       return fail(ErrorKind::kInvalidArgument, "a stop string is not valid UTF-8 at byte {} of {}", bad,
                   stop.size());
   return {};

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/utf8.h"
 #include "text/bpe.h"
 #include "text/pretokenizer.h"
-#include "text/utf8.h"
 #include "text/vocabulary.h"
 
 namespace packmule::text {

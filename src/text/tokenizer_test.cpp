@@ -6,8 +6,8 @@
 #include <iostream>
 #include <memory>
 
+#include "base/utf8.h"
 #include "tests/support/test_data.h"
-#include "text/utf8.h"
 #include "text/vocabulary_file_for_test.h"
 
 namespace packmule::text {

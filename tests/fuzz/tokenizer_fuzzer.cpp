@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "base/utf8.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
 #include "text/vocabulary_file_for_test.h"
 
 namespace {
@@ -51,14 +51,14 @@ const text::Tokenizer& small_tokenizer() {
 
 void encode(std::string_view bytes) {
   const text::Tokenizer& tokenizer = small_tokenizer();
-  const bool valid = text::find_invalid_utf8(bytes) == bytes.size();
+  const bool valid = find_invalid_utf8(bytes) == bytes.size();
   for (const auto parse :
        {text::ParseSpecial::kNone, text::ParseSpecial::kUserDefined, text::ParseSpecial::kAll}) {
     const auto ids = tokenizer.encode(bytes, parse);
     require(ids.has_value() == valid, "valid text is refused, or invalid text accepted");
     if (!ids) continue;
     const std::string decoded = tokenizer.decode(*ids);
-    require(text::find_invalid_utf8(decoded) == decoded.size(), "a valid text comes back damaged");
+    require(find_invalid_utf8(decoded) == decoded.size(), "a valid text comes back damaged");
     const auto again = tokenizer.encode(decoded, parse);
     require(again.has_value() && *again == *ids, "normalized text is not a fixed point");
   }
@@ -73,7 +73,7 @@ void stream(std::string_view bytes) {
   for (const char byte : bytes) got += cut.push(std::string_view(&byte, 1));
   got += cut.finish();
   require(got == expected, "the text depends on the cut");
-  require(text::find_invalid_utf8(got) == got.size(), "the stream gave bytes that are not UTF-8");
+  require(find_invalid_utf8(got) == got.size(), "the stream gave bytes that are not UTF-8");
 }
 
 }  // namespace

@@ -1,11 +1,10 @@
-#include "text/utf8.h"
-
 #include <gtest/gtest.h>
 
 #include <random>
 #include <string>
 #include <vector>
 
+#include "base/utf8.h"
 #include "text/tokenizer.h"
 
 namespace packmule::text {
