@@ -1,12 +1,17 @@
 #include "base/json.h"
 
+#include <optional>
+#include <string>
+#include <vector>
+
 namespace packmule {
 namespace {
 
-/// First nesting deeper than `max_depth`, as a byte offset; npos when there is none. Brackets inside strings
-/// do not count. A scan ahead of the parser, since the parser has no limit of its own.
-size_t too_deep_at(std::string_view text, int max_depth) {
-  int depth = 0;
+/// What the parser must not be given, with the byte where it is; nullopt when there is nothing of the kind.
+/// Brackets and colons inside strings do not count. A scan ahead of the parser, since the parser has no limit
+/// of its own.
+std::optional<std::string> beyond_limits(std::string_view text, const JsonLimits& limits) {
+  std::vector<int64_t> n_members;  // of the open arrays and objects
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -18,12 +23,16 @@ size_t too_deep_at(std::string_view text, int max_depth) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      if (++depth > max_depth) return i;
+      n_members.push_back(0);
+      if (n_members.size() > static_cast<size_t>(limits.max_depth))
+        return fmt::format("JSON nested deeper than {} levels at byte {}", limits.max_depth, i);
     } else if (c == ']' || c == '}') {
-      --depth;
+      if (!n_members.empty()) n_members.pop_back();
+    } else if (c == ':' && !n_members.empty() && ++n_members.back() > limits.max_members) {
+      return fmt::format("a JSON object with more than {} members at byte {}", limits.max_members, i);
     }
   }
-  return std::string_view::npos;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -32,9 +41,8 @@ Result<Json> parse_json(std::string_view text, std::string_view what, JsonLimits
   if (text.size() > limits.max_bytes)
     return fail(ErrorKind::kInvalidArgument, "{}: {} bytes of JSON, at most {} are accepted", what,
                 text.size(), limits.max_bytes);
-  if (const size_t at = too_deep_at(text, limits.max_depth); at != std::string_view::npos)
-    return fail(ErrorKind::kInvalidArgument, "{}: JSON nested deeper than {} levels at byte {}", what,
-                limits.max_depth, at);
+  if (const auto reason = beyond_limits(text, limits))
+    return fail(ErrorKind::kInvalidArgument, "{}: {}", what, *reason);
   try {
     return Json::parse(text);
   } catch (const nlohmann::json::exception& e) {

@@ -17,6 +17,9 @@ using Json = nlohmann::ordered_json;
 struct JsonLimits {
   size_t max_bytes = size_t{64} << 20;
   int max_depth = 64;
+  // Of one object. The type that keeps the order of keys searches them one by one, so that reading an object
+  // takes the square of its size: a body of the allowed bytes, all of them keys, would take hours.
+  int64_t max_members = 4096;
 };
 
 /// `what` names the text in errors ("the request body"). A repeated key keeps its last value.

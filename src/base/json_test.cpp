@@ -19,6 +19,22 @@ TEST(Json, RefusesWhatWouldOverflowTheStack) {
   EXPECT_TRUE(parse_json(R"("a\"[[[")", "an escape", {.max_bytes = 100, .max_depth = 1}).has_value());
 }
 
+TEST(Json, RefusesObjectsThatWouldTakeHoursToRead) {
+  const auto object_of = [](int n) {
+    std::string text = "[{}, {";
+    for (int i = 0; i < n; ++i) text += fmt::format("{}\"k{}:\":{{\"a\":1}}", i == 0 ? "" : ",", i);
+    return text + "}]";
+  };
+  const auto largest = parse_json(object_of(4096), "the body");
+  ASSERT_TRUE(largest.has_value());
+  EXPECT_EQ((*largest)[1].size(), 4096u);
+  const auto large = parse_json(object_of(4097), "the body");
+  ASSERT_FALSE(large.has_value());
+  EXPECT_EQ(large.error().message.rfind("the body: a JSON object with more than 4096 members at byte ", 0),
+            0u);
+  EXPECT_FALSE(parse_json("]]]]:::::", "too many ends").has_value());
+}
+
 TEST(Json, SaysWhereItIsBroken) {
   for (const char* text : {"", "{", "{\"a\":}", "[1,]", "nul", "\"\xff\"", "1 2"}) {
     const auto bad = parse_json(text, "the body");
