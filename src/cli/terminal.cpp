@@ -191,6 +191,10 @@ LineReader::Input LineReader::read(const std::string& prompt) {
   impl_->prompt = prompt;
   impl_->interrupted = false;
   impl_->in_paste = false;
+  // The editor takes the terminal over only when it waits for the first key, after the prompt is out. A key
+  // typed in between would meet the system's own line editing: Ctrl-D would vanish, a backspace would erase
+  // one byte.
+  el_set(impl_->editor, EL_PREP_TERM, 1);
   say(kPasteOn);
   int n_bytes = 0;
   const char* line = el_gets(impl_->editor, &n_bytes);
