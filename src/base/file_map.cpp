@@ -25,7 +25,8 @@ FileMap::~FileMap() {
 }
 
 Result<FileMap> FileMap::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a named pipe is refused below, not waited for.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return fail(ErrorKind::kIo, "cannot open {}: {}", path, std::strerror(errno));
   struct Closer {
     int fd;

@@ -1,6 +1,7 @@
 #include "base/file_map.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -25,6 +26,13 @@ TEST(FileMap, SaysWhichFileIsMissingOrWrong) {
   auto folder = FileMap::open("/");
   ASSERT_FALSE(folder.has_value());
   EXPECT_EQ(folder.error().kind, ErrorKind::kIo);
+  const std::string path = testing::TempDir() + "packmule_named_pipe";
+  std::remove(path.c_str());
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  auto pipe = FileMap::open(path);  // nobody writes to it: it must not be waited for
+  std::remove(path.c_str());
+  ASSERT_FALSE(pipe.has_value());
+  EXPECT_EQ(pipe.error().message, "cannot open " + path + ": expected a regular file");
 }
 
 }  // namespace

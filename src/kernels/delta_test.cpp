@@ -1,5 +1,5 @@
 // The gated delta rule: both forms of every variant against the definition in double.
-#include "kernels/ops_test_support.h"
+#include "kernels/ops_for_test.h"
 
 namespace packmule::kernels {
 namespace {

@@ -1,6 +1,6 @@
 // The small ops: ref against the formulas in double, every other variant against ref.
 #include "base/cpu.h"
-#include "kernels/ops_test_support.h"
+#include "kernels/ops_for_test.h"
 
 namespace packmule::kernels {
 namespace {

@@ -38,7 +38,7 @@ struct Matmul {
   static void decode(const void* blocks, float* out, int64_t n_elems) {
     const int64_t full = n_elems - n_elems % Reader::kElems;
     const auto* bytes = static_cast<const uint8_t*>(blocks);
-    decode_blocks<Rounding::kEachStep>(bytes, out, full);
+    decode_blocks(bytes, out, full);
     if constexpr (Reader::kTail) {
       if (full == n_elems) return;
       Floats v[kVectors];
@@ -92,7 +92,7 @@ struct Matmul {
             const int64_t group_begin = c + kGroupElems * (first + phase.value);
             for (int r = 0; r < kDirectRows; ++r) {
               Floats v[kVectors];
-              Reader::template weights<phase.value, Rounding::kOnce>(rows[r], state[r], first, v);
+              Reader::template weights<phase.value>(rows[r], state[r], first, v);
               for (int i = 0; i < kVectors; ++i)
                 for (int t = 0; t < kTokens; ++t)
                   sum[t][r] = S::fma(v[i], S::load(x[t] + group_begin + i * S::kWidth), sum[t][r]);
@@ -127,7 +127,6 @@ struct Matmul {
       _mm_prefetch(reinterpret_cast<const char*>(block) + offset, _MM_HINT_T0);
   }
 
-  template <Rounding kRounding>
   static void decode_blocks(const uint8_t* blocks, float* out, int64_t n_elems) {
     for (int64_t c = 0; c < n_elems; c += Reader::kElems, blocks += Reader::kBytes) {
       typename Reader::State state;
@@ -135,7 +134,7 @@ struct Matmul {
       for (int first = 0; first < kGroups; first += Reader::kPeriod) {
         unrolled<Reader::kPeriod>([&](auto phase) __attribute__((always_inline)) {
           Floats v[kVectors];
-          Reader::template weights<phase.value, kRounding>(blocks, state, first, v);
+          Reader::template weights<phase.value>(blocks, state, first, v);
           float* group_out = out + c + kGroupElems * (first + phase.value);
           for (int i = 0; i < kVectors; ++i) S::store(group_out + i * S::kWidth, v[i]);
         });
@@ -155,7 +154,7 @@ struct Matmul {
       for (int64_t r = 0; r < n_rows; ++r, out += width) {
         const uint8_t* blocks =
             weights + (row + r) * args.row_bytes + begin / Reader::kElems * Reader::kBytes;
-        decode_blocks<Rounding::kOnce>(blocks, out, full - begin);
+        decode_blocks(blocks, out, full - begin);
         if constexpr (Reader::kTail) {
           if (full == end) continue;
           Floats v[kVectors];

@@ -1,7 +1,7 @@
 // From the bytes of a row to vectors of float weights, 32 at a time: the form every matmul works on.
 //
 // A reader has kElems and kBytes (of what one open() covers), a State, open(block, state), and
-// weights<phase, rounding>(block, state, first, v) for the 32 weights of group first + phase (kPeriod as in
+// weights<phase>(block, state, first, v) for the 32 weights of group first + phase (kPeriod as in
 // decode_small.h). kTail: whether a row may end with less than 32, when tail(bytes, n, v) gives its last n
 // with zeros behind.
 #pragma once
@@ -14,10 +14,6 @@ namespace packmule::kernels {
 namespace {
 
 constexpr int kGroupElems = 32;
-
-/// How scale * code + offset is rounded: after each step, which are the bits of the format's scalar decoder,
-/// or once, which is an instruction less and what matmuls use.
-enum class Rounding { kEachStep, kOnce };
 
 template <int kValue>
 struct Index {
@@ -46,7 +42,7 @@ struct BlockReader {
     Decoder::open(*reinterpret_cast<const Block*>(block), kUnit, state);
   }
 
-  template <int kPhase, Rounding kRounding>
+  template <int kPhase>
   [[gnu::always_inline]] static void weights(const uint8_t* block, const State& state, int first,
                                              typename S::Floats* v) {
     constexpr int kVectors = kGroupElems / S::kWidth;
@@ -61,10 +57,10 @@ struct BlockReader {
       const typename S::Floats scale = S::set(state.scale[at]);
       if constexpr (!Decoder::kOffset) {
         v[i] = S::mul(v[i], scale);
-      } else if constexpr (kRounding == Rounding::kOnce) {
-        v[i] = S::fma(v[i], scale, S::set(state.offset[at]));
       } else {
-        v[i] = S::add(S::mul(v[i], scale), S::set(state.offset[at]));
+        // Scales have at most 17 bits and codes at most 6: the product is exact, and one rounding gives the
+        // bits that the two of the format's scalar decoder give.
+        v[i] = S::fma(v[i], scale, S::set(state.offset[at]));
       }
     }
   }
@@ -86,7 +82,7 @@ struct ElementReader {
 
   static void open(const uint8_t*, State&) {}
 
-  template <int, Rounding>
+  template <int>
   [[gnu::always_inline]] static void weights(const uint8_t* bytes, const State&, int, typename S::Floats* v) {
     for (int i = 0; i < kGroupElems / S::kWidth; ++i)
       v[i] = Element::load(reinterpret_cast<const Stored*>(bytes) + i * S::kWidth);
@@ -95,7 +91,7 @@ struct ElementReader {
   static void tail(const uint8_t* bytes, int64_t n, typename S::Floats* v) {
     Stored padded[kGroupElems] = {};
     std::memcpy(padded, bytes, static_cast<size_t>(n) * sizeof(Stored));
-    weights<0, Rounding::kOnce>(reinterpret_cast<const uint8_t*>(padded), State{}, 0, v);
+    weights<0>(reinterpret_cast<const uint8_t*>(padded), State{}, 0, v);
   }
 };
 
