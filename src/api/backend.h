@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "chat/typed_text.h"
 #include "engine/engine.h"
 
 namespace packmule::api {
@@ -33,13 +35,14 @@ class Backend {
   [[nodiscard]] virtual const ModelInfo& info() const = 0;
   [[nodiscard]] virtual const sampling::Params& default_sampling() const = 0;
 
-  /// Prompt text; `tools` null when there are none.
-  [[nodiscard]] virtual Result<std::string> apply_template(const Json& messages, const Json& tools,
-                                                           const Json& kwargs) = 0;
+  /// The prompt; `tools` null when there are none.
+  [[nodiscard]] virtual Result<chat::Rendered> apply_template(const Json& messages, const Json& tools,
+                                                              const Json& kwargs) = 0;
   /// The template wants tool-call arguments as objects, not as JSON text (see messages.h).
   [[nodiscard]] virtual bool needs_object_arguments() const = 0;
-  [[nodiscard]] virtual Result<std::vector<int32_t>> tokenize(std::string_view text,
-                                                              text::ParseSpecial special) const = 0;
+  /// As text::Tokenizer::encode.
+  [[nodiscard]] virtual Result<std::vector<int32_t>> tokenize(
+      std::string_view text, text::ParseSpecial special, std::span<const size_t> never_control) const = 0;
   /// Put before a prompt when special tokens are added; -1: none.
   [[nodiscard]] virtual int32_t bos() const = 0;
   /// Bytes of a token, control tokens included; "" for an id that has none.

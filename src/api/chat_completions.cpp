@@ -96,7 +96,7 @@ ApiError too_long(int64_t n_prompt, int64_t n_ctx) {
 
 }  // namespace
 
-ApiResult<std::string> render_prompt(Backend& backend, const ChatRequest& request) {
+ApiResult<chat::Rendered> render_prompt(Backend& backend, const ChatRequest& request) {
   Json messages = request.messages;
   if (backend.needs_object_arguments()) {
     API_TRY(messages, with_object_arguments(std::move(messages)));
@@ -109,14 +109,14 @@ ApiResult<std::string> render_prompt(Backend& backend, const ChatRequest& reques
 ApiResult<ChatJob> prepare_chat(Backend& backend, const HttpRequest& http) {
   API_TRY(const Json body, parse_body(http));
   API_TRY(ChatRequest request, parse_chat_request(body, backend.default_sampling(), backend.info().n_vocab));
-  API_TRY(const std::string prompt, render_prompt(backend, request));
-  auto tokens = backend.tokenize(prompt, text::ParseSpecial::kAll);
+  API_TRY(const chat::Rendered prompt, render_prompt(backend, request));
+  auto tokens = backend.tokenize(prompt.text, text::ParseSpecial::kAll, prompt.typed_control);
   if (!tokens) return tl::unexpected(from_error(tokens.error()));
   // Most templates leave the first token of a model that wants one to whoever tokenizes; some write it.
   if (const int32_t bos = backend.bos(); bos >= 0 && (tokens->empty() || tokens->front() != bos))
     tokens->insert(tokens->begin(), bos);
   for (const auto& [text, bias] : request.text_bias) {
-    const auto biased = backend.tokenize(text, text::ParseSpecial::kNone);
+    const auto biased = backend.tokenize(text, text::ParseSpecial::kNone, {});
     if (!biased) return tl::unexpected(bad_field("logit_bias", biased.error().message));
     for (const int32_t token : *biased) request.generation.sampling.logit_bias.emplace_back(token, bias);
   }
@@ -127,7 +127,7 @@ ApiResult<ChatJob> prepare_chat(Backend& backend, const HttpRequest& http) {
                  .stream = request.stream,
                  .include_usage = request.include_usage,
                  .split_reasoning = request.split_reasoning,
-                 .inside_reasoning = chat::opens_reasoning(prompt)};
+                 .inside_reasoning = chat::opens_reasoning(prompt.text)};
 }
 
 void run_chat(Backend& backend, const ChatJob& job, Responder& responder, const std::stop_token& stop,

@@ -20,7 +20,7 @@ struct ChatJob {
 };
 
 /// Renders the template of a request, also for POST /apply-template.
-[[nodiscard]] ApiResult<std::string> render_prompt(Backend& backend, const ChatRequest& request);
+[[nodiscard]] ApiResult<chat::Rendered> render_prompt(Backend& backend, const ChatRequest& request);
 
 /// Everything that can be wrong with a request is found here: JSON, fields, template, length.
 [[nodiscard]] ApiResult<ChatJob> prepare_chat(Backend& backend, const HttpRequest& request);

@@ -28,20 +28,21 @@ EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine,
                              std::string name)
     : engine_(std::move(engine)),
       template_(std::move(chat_template)),
+      typed_text_(engine_->tokenizer().control_tokens()),
       sampling_(std::move(sampling)),
       info_(describe(*engine_, std::move(name))),
       needs_object_arguments_(api::needs_object_arguments([this](const Json& messages) {
         return template_->render(messages, nullptr, Json{{"add_generation_prompt", false}});
       })) {}
 
-Result<std::string> EngineBackend::apply_template(const Json& messages, const Json& tools,
-                                                  const Json& kwargs) {
-  return template_->render(messages, tools, kwargs);
+Result<chat::Rendered> EngineBackend::apply_template(const Json& messages, const Json& tools,
+                                                     const Json& kwargs) {
+  return typed_text_.render(*template_, messages, tools, kwargs);
 }
 
-Result<std::vector<int32_t>> EngineBackend::tokenize(std::string_view text,
-                                                     text::ParseSpecial special) const {
-  return engine_->tokenizer().encode(text, special);
+Result<std::vector<int32_t>> EngineBackend::tokenize(std::string_view text, text::ParseSpecial special,
+                                                     std::span<const size_t> never_control) const {
+  return engine_->tokenizer().encode(text, special, never_control);
 }
 
 int32_t EngineBackend::bos() const {

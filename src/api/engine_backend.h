@@ -18,9 +18,10 @@ class EngineBackend : public Backend {
 
   const ModelInfo& info() const override { return info_; }
   const sampling::Params& default_sampling() const override { return sampling_; }
-  Result<std::string> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override;
+  Result<chat::Rendered> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override;
   bool needs_object_arguments() const override { return needs_object_arguments_; }
-  Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special) const override;
+  Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special,
+                                        std::span<const size_t> never_control) const override;
   int32_t bos() const override;
   std::string_view token_bytes(int32_t token) const override;
   Result<engine::Outcome> generate(const engine::Request& request, const engine::Callbacks& callbacks,
@@ -29,6 +30,7 @@ class EngineBackend : public Backend {
  private:
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<chat::TemplateEngine> template_;
+  chat::TypedText typed_text_;
   sampling::Params sampling_;
   ModelInfo info_;
   bool needs_object_arguments_;

@@ -20,6 +20,7 @@ class FakeBackend : public Backend {
  public:
   std::vector<std::string> pieces = {"Hel", "lo", " world"};
   std::string opening = "assistant:";
+  std::vector<size_t> typed_control;
   engine::FinishReason reason = engine::FinishReason::kEndOfTurn;
   std::optional<Error> template_error;
   std::optional<Error> generate_error;       // before the first piece
@@ -46,7 +47,8 @@ class FakeBackend : public Backend {
 
   const ModelInfo& info() const override { return model; }
   const sampling::Params& default_sampling() const override { return defaults; }
-  Result<std::string> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override {
+  Result<chat::Rendered> apply_template(const Json& messages, const Json& tools,
+                                        const Json& kwargs) override {
     if (template_error) return tl::unexpected(*template_error);
     last_messages = messages;
     last_tools = tools;
@@ -59,12 +61,16 @@ class FakeBackend : public Backend {
         for (const Json& call : m["tool_calls"]) out += call["function"]["arguments"].dump();
       out += "\n";
     }
-    return out + (kwargs.value("add_generation_prompt", false) ? opening : "");
+    if (kwargs.value("add_generation_prompt", false)) out += opening;
+    return chat::Rendered{.text = out, .typed_control = typed_control};
   }
   bool needs_object_arguments() const override { return object_arguments; }
-  Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special) const override {
+  /// Bytes where no control token may begin are told from others by 1000 more.
+  Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special,
+                                        std::span<const size_t> never_control) const override {
     std::vector<int32_t> ids;
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    for (const size_t at : never_control) ids[at] += 1000;
     if (special == text::ParseSpecial::kAll && text == "<eos>") return std::vector<int32_t>{299};
     return ids;
   }

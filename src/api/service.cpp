@@ -200,8 +200,8 @@ void Service::handle(HttpRequest request, std::shared_ptr<Responder> responder) 
           [r = std::move(request)](Backend& b) {
             return answer(
                 parse_body(r).and_then(parse_template_request).and_then([&](const ChatRequest& chat_request) {
-                  return render_prompt(b, chat_request).map([](std::string prompt) {
-                    return Json{{"prompt", std::move(prompt)}};
+                  return render_prompt(b, chat_request).map([](chat::Rendered prompt) {
+                    return Json{{"prompt", std::move(prompt.text)}};
                   });
                 }));
           },

@@ -197,6 +197,23 @@ TEST(Chat, StreamsTheSameAnswer) {
     }
 }
 
+TEST(Chat, GivesBackTheBeginningOfATagThatNeverCame) {
+  for (const char* stream : {R"("stream":false)", R"("stream":true)"}) {
+    Fixture f;
+    f.backend->pieces = {"\n<th", "i"};
+    const auto r = f.chat(stream);
+    std::string content;
+    if (r->streamed()) {
+      const auto events = parse_sse(r->body());
+      ASSERT_TRUE(events) << r->body();
+      for (const Json& event : *events) content += event["choices"][0]["delta"].value("content", "");
+    } else {
+      content = r->json()["choices"][0]["message"]["content"];
+    }
+    EXPECT_EQ(content, "\n<thi");
+  }
+}
+
 TEST(Chat, PassesErrorsOnWithTheirStatus) {
   Fixture f;
   expect_error(*f.ask("POST", "/v1/chat/completions", "{}"), 400, "invalid_request_error", "");
@@ -245,6 +262,14 @@ TEST(Chat, BeginsWithTheTokenTheModelWants) {
   f.backend->bos_token = 'u';  // the template has written it
   EXPECT_EQ(f.chat()->status(), 200);
   EXPECT_EQ(f.backend->last_request.prompt.at(1), 's');
+}
+
+TEST(Chat, KeepsTypedTextFromBecomingControlTokens) {
+  Fixture f;
+  f.backend->typed_control = {5};
+  EXPECT_EQ(f.chat()->status(), 200);
+  EXPECT_EQ(f.backend->last_request.prompt.at(4), ':');
+  EXPECT_EQ(f.backend->last_request.prompt.at(5), 'h' + 1000);
 }
 
 TEST(Chat, BiasesTheTokensOfAText) {

@@ -35,7 +35,8 @@ ApiResult<Json> tokenize(const Backend& backend, const Json& body) {
   fields.read("with_pieces", with_pieces);
   if (fields.error()) return tl::unexpected(*fields.error());
 
-  auto ids = backend.tokenize(content, parse_special ? text::ParseSpecial::kAll : text::ParseSpecial::kNone);
+  auto ids =
+      backend.tokenize(content, parse_special ? text::ParseSpecial::kAll : text::ParseSpecial::kNone, {});
   if (!ids) return tl::unexpected(from_error(ids.error()));
   if (add_special && backend.bos() >= 0) ids->insert(ids->begin(), backend.bos());
   if (!with_pieces) return Json{{"tokens", std::move(*ids)}};

@@ -12,7 +12,10 @@ namespace packmule::cli {
 
 Conversation::Conversation(const engine::Engine& engine, std::unique_ptr<chat::TemplateEngine> chat_template,
                            Json variables)
-    : engine_(engine), template_(std::move(chat_template)), variables_(std::move(variables)) {
+    : engine_(engine),
+      template_(std::move(chat_template)),
+      typed_text_(engine.tokenizer().control_tokens()),
+      variables_(std::move(variables)) {
   // Templates may name these; what the user said in --chat-template-kwargs comes first.
   const auto add_token = [&](const char* name, text::TokenId id) {
     if (id >= 0 && !variables_.contains(name))
@@ -37,10 +40,11 @@ Result<Prompt> Conversation::ask(const std::string& text) {
   for (const Json& turn : turns_) messages.push_back(turn);
   Json question = {{"role", "user"}, {"content", text}};
   messages.push_back(question);
-  PACKMULE_TRY(const std::string rendered, template_->render(messages, nullptr, variables_));
+  PACKMULE_TRY(const auto rendered, typed_text_.render(*template_, messages, nullptr, variables_));
   Prompt prompt;
-  PACKMULE_TRY(prompt.tokens, engine_.tokenizer().encode(rendered, text::ParseSpecial::kAll));
-  prompt.opens_reasoning = chat::opens_reasoning(rendered);
+  PACKMULE_TRY(prompt.tokens,
+               engine_.tokenizer().encode(rendered.text, text::ParseSpecial::kAll, rendered.typed_control));
+  prompt.opens_reasoning = chat::opens_reasoning(rendered.text);
   turns_.push_back(std::move(question));
   return prompt;
 }

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "chat/template_engine.h"
+#include "chat/typed_text.h"
 #include "engine/engine.h"
 
 namespace packmule::cli {
@@ -38,6 +39,7 @@ class Conversation {
  private:
   const engine::Engine& engine_;
   std::unique_ptr<chat::TemplateEngine> template_;
+  chat::TypedText typed_text_;
   Json variables_;
   std::string system_;
   Json turns_ = Json::array();  // without the system prompt

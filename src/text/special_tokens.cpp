@@ -1,5 +1,7 @@
 #include "text/special_tokens.h"
 
+#include <algorithm>
+
 namespace packmule::text {
 namespace {
 
@@ -24,15 +26,18 @@ SpecialTokens::SpecialTokens(const std::vector<Entry>& entries) : edges_(total_b
   }
 }
 
-SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from, bool with_control) const {
+SpecialTokens::Match SpecialTokens::find(std::string_view text, size_t from, bool with_control,
+                                         std::span<const size_t> never_control) const {
   for (size_t at = from; at < text.size(); ++at) {
     if (!first_byte_[static_cast<uint8_t>(text[at])]) continue;
+    const bool control_here =
+        with_control && !std::binary_search(never_control.begin(), never_control.end(), at);
     Match longest;
     uint32_t node = 0;
     for (size_t end = at; end < text.size(); ++end) {
       node = edges_.find(node, static_cast<uint8_t>(text[end]));
       if (node == PairTable::kNone) break;
-      if (nodes_[node].id >= 0 && (with_control || !nodes_[node].control))
+      if (nodes_[node].id >= 0 && (control_here || !nodes_[node].control))
         longest = {at, end + 1 - at, nodes_[node].id};
     }
     if (longest.size_bytes > 0) return longest;

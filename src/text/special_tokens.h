@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -27,8 +28,10 @@ class SpecialTokens {
   explicit SpecialTokens(const std::vector<Entry>& entries);
 
   /// The first token at or after `from`: the leftmost, and of those that start there the longest. Control
-  /// tokens are passed over unless `with_control`.
-  [[nodiscard]] Match find(std::string_view text, size_t from, bool with_control) const;
+  /// tokens are passed over unless `with_control`, and also where they begin at one of the offsets
+  /// `never_control` (ascending).
+  [[nodiscard]] Match find(std::string_view text, size_t from, bool with_control,
+                           std::span<const size_t> never_control = {}) const;
 
  private:
   struct Node {

@@ -58,7 +58,8 @@ Status Tokenizer::Impl::encode_plain(std::string_view text, Scratch& scratch,
   return {};
 }
 
-Result<std::vector<TokenId>> Tokenizer::encode(std::string_view utf8, ParseSpecial parse_special) const {
+Result<std::vector<TokenId>> Tokenizer::encode(std::string_view utf8, ParseSpecial parse_special,
+                                               std::span<const size_t> never_control) const {
   if (const size_t bad = find_invalid_utf8(utf8); bad != utf8.size())
     return fail(ErrorKind::kInvalidArgument,
                 "text to tokenize is not valid UTF-8: byte {} of {} is 0x{:02X}; send UTF-8", bad,
@@ -71,7 +72,7 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view utf8, ParseSpeci
   while (at < utf8.size()) {
     SpecialTokens::Match special;
     if (parse_special != ParseSpecial::kNone)
-      special = vocabulary.specials.find(utf8, at, parse_special == ParseSpecial::kAll);
+      special = vocabulary.specials.find(utf8, at, parse_special == ParseSpecial::kAll, never_control);
     const size_t plain_end = special.size_bytes > 0 ? special.at : utf8.size();
     if (plain_end > at)
       PACKMULE_TRY_STATUS(impl_->encode_plain(utf8.substr(at, plain_end - at), scratch, ids));
@@ -79,6 +80,13 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view utf8, ParseSpeci
     at = plain_end + special.size_bytes;
   }
   return ids;
+}
+
+std::vector<std::string> Tokenizer::control_tokens() const {
+  std::vector<std::string> texts;
+  for (TokenId id = 0; id < n_tokens(); ++id)
+    if (kind(id) == TokenKind::kControl) texts.emplace_back(token_bytes(id));
+  return texts;
 }
 
 std::string_view Tokenizer::token_bytes(TokenId id) const {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,12 @@ class Tokenizer {
   ~Tokenizer();
 
   /// `utf8` must be valid UTF-8 (NUL allowed); otherwise an error with the byte offset.
-  [[nodiscard]] Result<std::vector<TokenId>> encode(std::string_view utf8, ParseSpecial parse_special) const;
+  /// At the byte offsets `never_control` (ascending) no control token is recognised, whatever `parse_special`
+  /// says: there begins text from outside in the output of a chat template.
+  [[nodiscard]] Result<std::vector<TokenId>> encode(std::string_view utf8, ParseSpecial parse_special,
+                                                    std::span<const size_t> never_control = {}) const;
+  /// The texts of all control tokens.
+  [[nodiscard]] std::vector<std::string> control_tokens() const;
 
   /// Bytes of one token, as a view that lives as long as the tokenizer. Control tokens give their text too;
   /// padding tokens and ids out of range give "".

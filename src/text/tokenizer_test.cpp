@@ -126,6 +126,26 @@ TEST(Tokenizer, RecognisesWhatTheCallerAsksFor) {
   EXPECT_EQ((*tokenizer)->decode({256, 258, 257, 256}, false), "ab<think>ab");
 }
 
+TEST(Tokenizer, ReadsNoControlTokenWhereItIsToldNotTo) {
+  auto tokenizer = load(VocabularyFile::plain());
+  ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
+  const std::string text = "<|im_end|><think><|im_end|>";
+  const auto ids = [&](std::vector<size_t> never) {
+    return (*tokenizer)->encode(text, ParseSpecial::kAll, never).value();
+  };
+  const Ids plain = encode(**tokenizer, "<|im_end|>", ParseSpecial::kNone);
+  Ids first_typed = plain;
+  first_typed.insert(first_typed.end(), {258, 257});
+  EXPECT_EQ(ids({}), (Ids{257, 258, 257}));
+  EXPECT_EQ(ids({0}), first_typed);
+  EXPECT_EQ(ids({0, 10}), first_typed);  // <think> is no control token
+  EXPECT_EQ(ids({1, 16, 18}), (Ids{257, 258, 257}));
+  Ids last_typed = {257, 258};
+  last_typed.insert(last_typed.end(), plain.begin(), plain.end());
+  EXPECT_EQ(ids({17}), last_typed);
+  EXPECT_EQ((*tokenizer)->control_tokens(), std::vector<std::string>{"<|im_end|>"});
+}
+
 TEST(Tokenizer, TakesTheLongestAddedToken) {
   VocabularyFile file = VocabularyFile::plain();
   for (const char* text : {"<th", "<think>er", "<think>ers!"}) {

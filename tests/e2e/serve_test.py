@@ -180,6 +180,16 @@ class ServeTest(unittest.TestCase):
         joined = b"".join(p["piece"].encode() if isinstance(p["piece"], str) else bytes(p["piece"]) for p in pieces)
         self.assertEqual(joined.decode(), "hello \U0001f600")
 
+    def test_typed_control_tokens_are_plain_text(self):
+        def prompt_tokens(content):
+            status, answer = self.server.chat(content, max_tokens=1)
+            self.assertEqual(status, 200, answer)
+            return answer["usage"]["prompt_tokens"]
+
+        plain = self.server.post("/tokenize", {"content": "<|im_end|>", "parse_special": False})[1]["tokens"]
+        # Between characters that merge with nothing, so that the counts add up.
+        self.assertEqual(prompt_tokens("\x01<|im_end|>\x01") - prompt_tokens("\x01\x01"), len(plain))
+
     def test_template(self):
         messages = [{"role": "developer", "content": "be brief"},
                     {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
