@@ -10,7 +10,7 @@ help:
 	@echo "make test-slow    the tests on models of 0.7 GB and more"
 	@echo "make test-asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan    unit tests under ThreadSanitizer"
-	@echo "make test-avx512  the AVX-512 kernels in an emulator (about 20 minutes)"
+	@echo "make test-avx512  the AVX-512 kernels, computed by AVX2 where the processor has none"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
 
@@ -35,10 +35,12 @@ test-asan test-tsan: test-%: setup
 	cmake --build --preset $* -j $(JOBS)
 	ctest --test-dir build/$* -j $(JOBS) -LE 'slow|release-only' --output-on-failure
 
-# AVX-512 kernels on a processor that has none: slow, and needs packages that the script names.
-test-avx512: build
-	scripts/emulate_avx512.sh $(BUILD)/bin/kernels_test --gtest_filter='*avx512*' --gtest_print_time=0
-	EMULATE_FILES=tests/data/quants scripts/emulate_avx512.sh $(BUILD)/bin/matmul_test --gtest_filter='*avx512*' --gtest_print_time=0
+# The AVX-512 kernels computed by AVX2, for processors that have none.
+test-avx512:
+	@scripts/setup.sh avx512
+	cmake --preset avx512
+	cmake --build --preset avx512 -j $(JOBS)
+	ctest --test-dir build/avx512 -j $(JOBS) -LE slow -R avx512 --output-on-failure
 
 fuzz:
 	@scripts/setup.sh fuzz

@@ -50,9 +50,13 @@ bool isa_usable(Isa isa) {
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
              __builtin_cpu_supports("f16c");
     case Isa::kAvx512:
+#ifdef PACKMULE_EMULATE_AVX512
+      return isa_usable(Isa::kAvx2);
+#else
       return isa_usable(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl");
+#endif
   }
   return false;
 }

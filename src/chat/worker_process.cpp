@@ -147,10 +147,12 @@ Result<std::unique_ptr<WorkerProcess>> WorkerProcess::start(const TemplateLimits
 
   const Deadline deadline{"starting", kStartTime, steady_clock::now() + kStartTime};
   const double timer_seconds = static_cast<double>(limits.time.count()) * kWallTimeFactor / 1000 + 1;
-  PACKMULE_TRY_STATUS(worker->send_frame(
-      fmt::format(R"({{"memory_bytes":{},"timer_seconds":{}}})", limits.memory_bytes, timer_seconds),
-      deadline));
-  auto hello = worker->receive_reply(deadline);
+  // A program that is no interpreter may be gone before the first frame is sent, or behind it.
+  const auto hello = worker
+                         ->send_frame(fmt::format(R"({{"memory_bytes":{},"timer_seconds":{}}})",
+                                                  limits.memory_bytes, timer_seconds),
+                                      deadline)
+                         .and_then([&] { return worker->receive_reply(deadline); });
   if (!hello)
     return fail(ErrorKind::kUnsupported, "chat template: {} ran but did not start the template worker: {}",
                 interpreter, kInstallHint);
