@@ -45,7 +45,13 @@ void run_matmul(benchmark::State& state, const quant::Format& format, Shape shap
   std::vector<float> scratch(matmul_scratch_floats(shape.n_cols));
   std::vector<const float*> x(n_tokens);
   std::vector<float*> y(n_tokens);
+  std::vector<int8_t> codes(activations.size());
+  std::vector<float> scales(activations.size() / kQuantizedGroup), sums(activations.size() / 16);
+  std::vector<QuantizedRow> quantized(n_tokens);
   for (int64_t t = 0; t < n_tokens; ++t) {
+    const int64_t begin = t * shape.n_cols;
+    quantized[t] = {codes.data() + begin, scales.data() + begin / kQuantizedGroup, sums.data() + begin / 16};
+    kernels_for(isa).quantize(activations.data() + begin, shape.n_cols, quantized[t]);
     x[t] = activations.data() + t * shape.n_cols;
     y[t] = results.data() + t * shape.n_rows;
   }
@@ -61,6 +67,7 @@ void run_matmul(benchmark::State& state, const quant::Format& format, Shape shap
               .row_end = shape.n_rows,
               .n_cols = shape.n_cols,
               .x = x.data(),
+              .quantized = quantized.data(),
               .y = y.data(),
               .n_tokens = n_tokens,
               .scale = 1.0f,

@@ -19,6 +19,15 @@
 
 namespace packmule::kernels {
 
+/// Activations rounded to bytes in groups of 32, the usual partner of block formats: x[c] is about
+/// scales[c / 32] * codes[c].
+struct QuantizedRow {
+  int8_t* codes = nullptr;  // n_cols, -127 to 127
+  float* scales = nullptr;  // n_cols / 32: largest magnitude of the group / 127
+  float* sums = nullptr;    // n_cols / 16: scale * code summed over 16, what an offset is multiplied with
+};
+inline constexpr int64_t kQuantizedGroup = 32;
+
 /// y[t][r] = scale * sum_c W[r][c] * x[t][c], for r in [row_begin, row_end).
 struct MatmulArgs {
   const void* weights = nullptr;  // W [n_rows, n_cols] in block format, row 0
@@ -27,7 +36,9 @@ struct MatmulArgs {
   int64_t row_end = 0;
   int64_t n_cols = 0;               // a multiple of the format's block
   const float* const* x = nullptr;  // n_tokens pointers to n_cols floats
-  float* const* y = nullptr;        // n_tokens pointers; element r of y[t] is row r
+  const QuantizedRow* quantized =
+      nullptr;                // n_tokens rows, read instead of x by entries with takes_quantized
+  float* const* y = nullptr;  // n_tokens pointers; element r of y[t] is row r
   int64_t n_tokens = 0;
   float scale = 1.0f;        // the tensor's `.scale`, 1 when it has none
   float* scratch = nullptr;  // matmul_scratch_floats(n_cols) floats, this thread's own
@@ -38,9 +49,9 @@ using MatmulFn = void (*)(const MatmulArgs& args);
 [[nodiscard]] int64_t matmul_scratch_floats(int64_t n_cols);
 
 struct Matmul {
-  MatmulFn decode = nullptr;  // few tokens (1 to 8 are what it is made for): bound by the bytes of W
-  MatmulFn prefill =
-      nullptr;  // many tokens: decodes a panel of W into scratch once and multiplies all tokens with it
+  bool takes_quantized = false;  // both functions read MatmulArgs::quantized
+  MatmulFn decode = nullptr;     // few tokens (1 to 8 are what it is made for): bound by the bytes of W
+  MatmulFn prefill = nullptr;    // many tokens: bound by arithmetic
 };
 
 /// Attention of some query heads that share one KV head, over one sequence's cache.
@@ -108,6 +119,9 @@ struct Kernels {
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* y);
   /// x *= sigmoid(gate)
   void (*sigmoid_gate)(float* x, const float* gate, int64_t n);
+  /// codes = round to nearest even of x * (127 / largest magnitude of the group); n a multiple of
+  /// kQuantizedGroup. Every variant gives the same bits.
+  void (*quantize)(const float* x, int64_t n, const QuantizedRow& out);
   /// y += a * x
   void (*axpy)(float a, const float* x, int64_t n, float* y);
   /// sum_i x[i] * y[i]

@@ -50,8 +50,8 @@ TEST(KernelTable, EveryOpIsSetAndTested) {
       tests.push_back(unit.GetTestSuite(s)->GetTestInfo(t)->name());
   for (Isa isa_of_table : {Isa::kRef, Isa::kAvx2, Isa::kAvx512}) {
     if (!isa_usable(isa_of_table)) continue;
-    const auto& [isa, matmul, decode, rms_norm, rms_norm_gated, l2_norm, swiglu, sigmoid_gate, axpy, dot,
-                 rope, conv_silu, router_top_k, delta_gates, delta_recurrent, delta_chunked, attention] =
+    const auto& [isa, matmul, decode, rms_norm, rms_norm_gated, l2_norm, swiglu, sigmoid_gate, quantize, axpy,
+                 dot, rope, conv_silu, router_top_k, delta_gates, delta_recurrent, delta_chunked, attention] =
         kernels_for(isa_of_table);
     EXPECT_EQ(isa, isa_of_table);
     EXPECT_EQ(std::size(matmul), std::size(decode));  // both have a test binary of their own
@@ -66,6 +66,7 @@ TEST(KernelTable, EveryOpIsSetAndTested) {
     EXPECT_OP(l2_norm);
     EXPECT_OP(swiglu);
     EXPECT_OP(sigmoid_gate);
+    EXPECT_OP(quantize);
     EXPECT_OP(axpy);
     EXPECT_OP(dot);
     EXPECT_OP(rope);
@@ -218,6 +219,46 @@ TEST_P(Ops, SigmoidOverItsWholeRange) {
   };
   // Two units of the exponential (2^-23 each at worst), one each of the addition and the division.
   expect_op(run, formula, 3.6e-7);
+}
+
+TEST_P(Ops, quantize) {
+  constexpr int64_t kGroups = 9;
+  constexpr int64_t n = kGroups * kQuantizedGroup;
+  Random random(29);
+  Floats x = random.normal(n);
+  for (int64_t i = 0; i < 32; ++i) x[32 + i] = 0;                              // nothing to scale
+  for (int64_t i = 0; i < 32; ++i) x[64 + i] *= 1e30f;                         // large
+  for (int64_t i = 0; i < 32; ++i) x[96 + i] *= 1e-33f;                        // small
+  for (int64_t i = 0; i < 32; ++i) x[128 + i] = static_cast<float>(i) - 0.5f;  // halves go to even
+  x[128] = -127;                                                               // a scale of 1
+  x[160 + 13] = -50;                                                           // an outlier
+  const auto run = [&](const Kernels& k) {
+    std::vector<int8_t> codes(n, 99);
+    Floats scales(n / 32), sums(n / 16);
+    k.quantize(x.data(), n, {codes.data(), scales.data(), sums.data()});
+    Floats all(codes.begin(), codes.end());
+    all.insert(all.end(), scales.begin(), scales.end());
+    all.insert(all.end(), sums.begin(), sums.end());
+    return all;
+  };
+  const Floats got = run(kernels());
+  expect_same_bits(got, run(ref()));
+  const float* scales = got.data() + n;
+  const float* sums = scales + n / 32;
+  for (int64_t i = 0; i < n; ++i) {
+    const double value = static_cast<double>(scales[i / 32]) * got[i];
+    // Half a step, and the roundings of the scale and of the quotient.
+    ASSERT_LE(std::abs(value - x[i]), 0.5001 * scales[i / 32]) << i;
+    ASSERT_LE(std::abs(got[i]), 127) << i;
+  }
+  EXPECT_EQ(got[128 + 3], 2);  // 2.5
+  EXPECT_EQ(got[128 + 4], 4);  // 3.5
+  EXPECT_EQ(got[160 + 13], -127);
+  for (int64_t i = 0; i < n / 16; ++i) {
+    double sum = 0;
+    for (int64_t j = 16 * i; j < 16 * (i + 1); ++j) sum += static_cast<double>(scales[i / 2]) * got[j];
+    EXPECT_NEAR(sums[i], sum, std::abs(sum) * 1e-7) << i;
+  }
 }
 
 TEST_P(Ops, axpy) {

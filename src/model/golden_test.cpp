@@ -32,6 +32,14 @@ constexpr bool kSlow = false;
 // README).
 constexpr double kFloatModel = 5e-6;
 constexpr double kQuantisedModel = 1e-5;
+// Variants that multiply block formats with activations rounded to bytes are off by up to half a step of
+// 1/127 of the largest of 32. Public engines, which round alike or more coarsely, show on the same file at
+// their best 3.4e-2 in the median row of one batch, 3.3e-1 in the worst (where the noise flips an expert at a
+// near tie), and the reference's top token in 914 of 1000 rows (README of the folder): no worse than that is
+// the bar.
+constexpr double kRoundedWorst = 3.3e-1;
+constexpr double kRoundedMedian = 3.4e-2;
+constexpr double kRoundedTop = 0.91;
 
 // Two router logits closer than this may change places under float32 rounding: logits are of size 1 to 10,
 // their error some 1e-6 of that.
@@ -75,14 +83,15 @@ class Recorder final : public Probe {
   /// The next forward() begins with this token of the golden ones.
   void expect_from(int64_t first) { first_ = first; }
 
-  void check(double tolerance) const {
+  void check(double tolerance, bool exact) const {
     EXPECT_EQ(n_choices_, golden_.n_layers * static_cast<int64_t>(golden_.tokens.size()));
-    EXPECT_EQ(n_wrong_, 0) << "tokens with other experts than the reference, and no near tie";
-    // Neighbours in the order of weights have no margin on file; ties within rounding are rarer than this.
-    EXPECT_LE(n_reordered_, n_choices_ / 500) << "tokens whose experts come in another order";
     ASSERT_EQ(hidden_.size(), golden_.hidden.size());
     EXPECT_LE(testing_support::max_relative_l2(hidden_, golden_.hidden, n_hidden_), tolerance)
         << "residual stream after some layer";
+    if (!exact) return;  // the reference chose among other logits
+    EXPECT_EQ(n_wrong_, 0) << "tokens with other experts than the reference, and no near tie";
+    // Neighbours in the order of weights have no margin on file; ties within rounding are rarer than this.
+    EXPECT_LE(n_reordered_, n_choices_ / 500) << "tokens whose experts come in another order";
   }
 
  private:
@@ -107,9 +116,8 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Isa>> {
     const auto path = testing_support::golden_model(golden_);
     ASSERT_TRUE(path.has_value()) << path.error().message;
     path_ = *path;
-    tolerance_ = golden_.about.at("made_by").get<std::string>().find("quantize") == std::string::npos
-                     ? kFloatModel
-                     : kQuantisedModel;
+    exact_ = !golden_.quantized() || isa() == Isa::kRef;
+    tolerance_ = !golden_.quantized() ? kFloatModel : exact_ ? kQuantisedModel : kRoundedWorst;
   }
 
   [[nodiscard]] static Isa isa() { return std::get<1>(GetParam()); }
@@ -142,13 +150,18 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Isa>> {
     check_states(*sequence);
     for (size_t i = static_cast<size_t>(golden_.n_prompt); i < tokens.size(); ++i) {
       const int32_t next = argmax(logits.data() + logits.size() - golden_.n_vocab, golden_.n_vocab);
-      ASSERT_EQ(next, tokens[i]) << "greedy token " << i - static_cast<size_t>(golden_.n_prompt);
-      send({&next, 1});
+      if (exact_) {
+        ASSERT_EQ(next, tokens[i]) << "greedy token " << i - static_cast<size_t>(golden_.n_prompt);
+      }
+      send(tokens.subspan(i, 1));
     }
-    recorder.check(tolerance_);
+    recorder.check(tolerance_, exact_);
     ASSERT_EQ(logits.size(), golden_.logits.size());
     const double worst = testing_support::max_relative_l2(logits, golden_.logits, golden_.n_vocab);
     EXPECT_LE(worst, tolerance_);
+    if (!exact_) {
+      EXPECT_LE(median_relative_l2(logits), kRoundedMedian);
+    }
     worst_ = std::max(worst_, worst);
     int64_t n_other_top = 0;
     for (size_t row = 0; row < tokens.size(); ++row) {
@@ -156,7 +169,24 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Isa>> {
       n_other_top +=
           argmax(logits.data() + at, golden_.n_vocab) != argmax(golden_.logits.data() + at, golden_.n_vocab);
     }
-    EXPECT_EQ(n_other_top, 0) << "rows whose largest logit is another token's";
+    EXPECT_LE(static_cast<double>(n_other_top),
+              (exact_ ? 0 : 1 - kRoundedTop) * static_cast<double>(tokens.size()))
+        << "rows whose largest logit is another token's";
+    n_other_top_ = std::max(n_other_top_, n_other_top);
+  }
+
+  [[nodiscard]] double median_relative_l2(const std::vector<float>& logits) const {
+    std::vector<double> errors;
+    for (size_t at = 0; at < logits.size(); at += static_cast<size_t>(golden_.n_vocab)) {
+      const auto row = [&](const std::vector<float>& all) {
+        const auto begin = all.begin() + static_cast<std::ptrdiff_t>(at);
+        return std::vector<float>(begin, begin + golden_.n_vocab);
+      };
+      errors.push_back(testing_support::max_relative_l2(row(logits), row(golden_.logits), golden_.n_vocab));
+    }
+    std::nth_element(errors.begin(), errors.begin() + static_cast<std::ptrdiff_t>(errors.size() / 2),
+                     errors.end());
+    return errors[errors.size() / 2];
   }
 
   /// Norms of what the prompt left in the caches.
@@ -194,12 +224,16 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Isa>> {
 
   void TearDown() override {
     if (worst_ > 0) RecordProperty("max_relative_l2", fmt::format("{:.2e}", worst_));
-    if (worst_ > 0) std::cout << "max relative L2 " << fmt::format("{:.2e}", worst_) << "\n";
+    if (worst_ > 0)
+      std::cout << fmt::format("max relative L2 {:.2e}, {} rows of {} with another top token\n", worst_,
+                               n_other_top_, golden_.tokens.size());
   }
 
   GoldenCase golden_;
   std::filesystem::path path_;
+  bool exact_ = true;  // all products are of weights as stored and float activations
   double tolerance_ = 0;
+  int64_t n_other_top_ = 0;
   double worst_ = 0;
 };
 

@@ -24,9 +24,7 @@ const GoldenCase& float_case() {
   static const GoldenCase golden = [] {
     std::string best;
     for (const std::string& name : testing_support::golden_names()) {
-      if (testing_support::read_golden(name).about.at("made_by").get<std::string>().find("quantize") !=
-          std::string::npos)
-        continue;
+      if (testing_support::read_golden(name).quantized()) continue;
       if (best.empty() ||
           testing_support::golden_model_bytes(name) < testing_support::golden_model_bytes(best))
         best = name;

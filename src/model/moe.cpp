@@ -24,12 +24,13 @@ class Router final : public Step {
     Workspace& ws = pass.ws;
     pass.for_each_row(pass.n_rows, [&](int64_t row) {
       pass.kernels.rms_norm(ws.x.row(row), norm_.data(), eps_, ws.h.n_cols, ws.h.row(row));
+      ws.h.quantize(pass.kernels, row, 0, ws.h.n_cols);
     });
     pass.pool.run((n_experts_ + block_ - 1) / block_, [&](int64_t item, int worker) {
       WorkerScratch& scratch = ws.workers[static_cast<size_t>(worker)];
       const int64_t begin = item * block_;
       for (int64_t t = 0; t < pass.n_rows; ++t) scratch.y[t] = ws.router.row(t) + begin;
-      multiply(w_.router, begin, std::min(block_, n_experts_ - begin), ws.h.pointers, scratch.y, pass.n_rows,
+      multiply(w_.router, begin, std::min(block_, n_experts_ - begin), ws.h.inputs(), scratch.y, pass.n_rows,
                scratch.matmul);
     });
     pass.for_each_row(pass.n_rows, [&](int64_t row) {
@@ -64,6 +65,7 @@ class Router final : public Step {
       const int32_t position = begin[ws.chosen[pair]]++;
       ws.pair_position[pair] = position;
       ws.pair_input[position] = ws.h.row(pair / n_used_);
+      if (ws.h.quantized != nullptr) ws.pair_quantized[position] = ws.h.quantized[pair / n_used_];
     }
   }
 
@@ -82,7 +84,7 @@ class GateUp final : public Step {
       : w_(weights),
         expert_ff_(h.expert_ff),
         shared_ff_(h.shared_ff),
-        block_(block_rows(h.expert_ff * h.n_experts_used + h.shared_ff, n_threads)) {}
+        block_(whole_groups(block_rows(h.expert_ff * h.n_experts_used + h.shared_ff, n_threads))) {}
 
   void run(Pass& pass) const override {
     Workspace& ws = pass.ws;
@@ -92,30 +94,38 @@ class GateUp final : public Step {
     pass.pool.run(n_shared + ws.n_groups * n_per_expert, [&](int64_t item, int worker) {
       WorkerScratch& scratch = ws.workers[static_cast<size_t>(worker)];
       if (item < n_shared) {
-        run_block(pass, scratch, w_.shared_gate, w_.shared_up, item * block_, ws.h.pointers, ws.shared_gate,
+        run_block(pass, scratch, w_.shared_gate, w_.shared_up, item * block_, ws.h.inputs(), ws.shared_gate,
                   ws.shared_up, 0, pass.n_rows);
         return;
       }
       item -= n_shared;
       const ExpertGroup& group = ws.groups[static_cast<size_t>(item / n_per_expert)];
       run_block(pass, scratch, w_.gate.of(group.expert), w_.up.of(group.expert), item % n_per_expert * block_,
-                ws.pair_input + group.begin, ws.gate, ws.up, group.begin, group.end - group.begin);
+                {ws.pair_input + group.begin, ws.pair_quantized + group.begin}, ws.gate, ws.up, group.begin,
+                group.end - group.begin);
     });
   }
 
  private:
+  /// A block's results are quantized on the spot: it must not cut a group.
+  static int64_t whole_groups(int64_t n_rows) {
+    constexpr int64_t kGroup = kernels::kQuantizedGroup;
+    return (n_rows + kGroup - 1) / kGroup * kGroup;
+  }
+
   /// Rows [begin, begin + block) of gate and up times n inputs, to rows [to, to + n) of the buffers.
   void run_block(Pass& pass, WorkerScratch& scratch, const Matrix& gate, const Matrix& up, int64_t begin,
-                 const float* const* x, const Rows& gate_out, const Rows& up_out, int64_t to,
+                 const Inputs& inputs, const Rows& gate_out, const Rows& up_out, int64_t to,
                  int64_t n) const {
     const int64_t n_rows = std::min(block_, gate.n_rows - begin);
     for (int64_t i = 0; i < n; ++i) scratch.y[i] = gate_out.row(to + i) + begin;
-    multiply(gate, begin, n_rows, x, scratch.y, n, scratch.matmul);
+    multiply(gate, begin, n_rows, inputs, scratch.y, n, scratch.matmul);
     for (int64_t i = 0; i < n; ++i) scratch.y[i] = up_out.row(to + i) + begin;
-    multiply(up, begin, n_rows, x, scratch.y, n, scratch.matmul);
+    multiply(up, begin, n_rows, inputs, scratch.y, n, scratch.matmul);
     for (int64_t i = 0; i < n; ++i) {
       float* out = gate_out.row(to + i) + begin;
       pass.kernels.swiglu(out, scratch.y[i], n_rows, out);
+      gate_out.quantize(pass.kernels, to + i, begin, n_rows);
     }
   }
 
@@ -155,10 +165,10 @@ class Down final : public Step {
     for (int64_t i = 0; i < n_pairs + pass.n_rows; ++i) scratch.y[i] = scratch.block + i * kMaxBlockRows;
     for (int64_t i = 0; i < ws.n_groups; ++i) {
       const ExpertGroup& group = ws.groups[static_cast<size_t>(i)];
-      multiply(w_.down.of(group.expert), begin, n, ws.gate.pointers + group.begin, scratch.y + group.begin,
+      multiply(w_.down.of(group.expert), begin, n, ws.gate.inputs(group.begin), scratch.y + group.begin,
                group.end - group.begin, scratch.matmul);
     }
-    multiply(w_.shared_down, begin, n, ws.shared_gate.pointers, scratch.y + n_pairs, pass.n_rows,
+    multiply(w_.shared_down, begin, n, ws.shared_gate.inputs(), scratch.y + n_pairs, pass.n_rows,
              scratch.matmul);
   }
 

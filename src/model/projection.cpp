@@ -32,13 +32,14 @@ class InputProjections final : public Step {
     Workspace& ws = pass.ws;
     pass.for_each_row(pass.n_rows, [&](int64_t row) {
       pass.kernels.rms_norm(ws.x.row(row), norm_.data(), eps_, ws.h.n_cols, ws.h.row(row));
+      ws.h.quantize(pass.kernels, row, 0, ws.h.n_cols);
     });
     pass.pool.run(static_cast<int64_t>(blocks_.size()), [&](int64_t item, int worker) {
       const RowBlock& block = blocks_[static_cast<size_t>(item)];
       WorkerScratch& scratch = ws.workers[static_cast<size_t>(worker)];
       for (int64_t t = 0; t < pass.n_rows; ++t)
         scratch.y[t] = ws.in.row(t) + block.projection->column + block.begin;
-      multiply(block.projection->matrix, block.begin, block.n, ws.h.pointers, scratch.y, pass.n_rows,
+      multiply(block.projection->matrix, block.begin, block.n, ws.h.inputs(), scratch.y, pass.n_rows,
                scratch.matmul);
     });
   }
@@ -56,12 +57,14 @@ class OutputProjection final : public Step {
 
   void run(Pass& pass) const override {
     Workspace& ws = pass.ws;
+    pass.for_each_row(pass.n_rows,
+                      [&](int64_t row) { ws.mixed.quantize(pass.kernels, row, 0, ws.mixed.n_cols); });
     pass.pool.run((matrix_.n_rows + block_ - 1) / block_, [&](int64_t item, int worker) {
       WorkerScratch& scratch = ws.workers[static_cast<size_t>(worker)];
       const int64_t begin = item * block_;
       const int64_t n = std::min(block_, matrix_.n_rows - begin);
       for (int64_t t = 0; t < pass.n_rows; ++t) scratch.y[t] = scratch.block + t * kMaxBlockRows;
-      multiply(matrix_, begin, n, ws.mixed.pointers, scratch.y, pass.n_rows, scratch.matmul);
+      multiply(matrix_, begin, n, ws.mixed.inputs(), scratch.y, pass.n_rows, scratch.matmul);
       for (int64_t t = 0; t < pass.n_rows; ++t) pass.kernels.axpy(1.0f, scratch.y[t], n, ws.x.row(t) + begin);
     });
   }
@@ -83,12 +86,13 @@ class Head final : public Step {
     pass.for_each_row(n_wanted, [&](int64_t i) {
       const float* x = ws.x.row(pass.logit_rows[static_cast<size_t>(i)]);
       pass.kernels.rms_norm(x, norm_.data(), eps_, ws.h.n_cols, ws.h.row(i));
+      ws.h.quantize(pass.kernels, i, 0, ws.h.n_cols);
     });
     pass.pool.run((matrix_.n_rows + block_ - 1) / block_, [&](int64_t item, int worker) {
       WorkerScratch& scratch = ws.workers[static_cast<size_t>(worker)];
       const int64_t begin = item * block_;
       for (int64_t i = 0; i < n_wanted; ++i) scratch.y[i] = ws.logits + i * matrix_.n_rows + begin;
-      multiply(matrix_, begin, std::min(block_, matrix_.n_rows - begin), ws.h.pointers, scratch.y, n_wanted,
+      multiply(matrix_, begin, std::min(block_, matrix_.n_rows - begin), ws.h.inputs(), scratch.y, n_wanted,
                scratch.matmul);
     });
   }
@@ -126,14 +130,15 @@ int64_t block_rows(int64_t n_rows, int n_threads) {
   return std::clamp(even, kMinBlockRows, kMaxBlockRows);
 }
 
-void multiply(const Matrix& matrix, int64_t begin, int64_t n, const float* const* x, float* const* y,
+void multiply(const Matrix& matrix, int64_t begin, int64_t n, const Inputs& inputs, float* const* y,
               int64_t n_tokens, float* scratch) {
   kernels::MatmulArgs args;
   args.weights = matrix.data + begin * matrix.row_bytes;
   args.row_bytes = matrix.row_bytes;
   args.row_end = n;
   args.n_cols = matrix.n_cols;
-  args.x = x;
+  args.x = inputs.x;
+  args.quantized = inputs.quantized;
   args.y = y;
   args.n_tokens = n_tokens;
   args.scale = matrix.scale;

@@ -19,7 +19,7 @@ inline constexpr int64_t kDecodeTokens = 8;
 [[nodiscard]] int64_t block_rows(int64_t n_rows, int n_threads);
 
 /// y[t][i] = row (begin + i) of the matrix times x[t], for i in [0, n).
-void multiply(const Matrix& matrix, int64_t begin, int64_t n, const float* const* x, float* const* y,
+void multiply(const Matrix& matrix, int64_t begin, int64_t n, const Inputs& inputs, float* const* y,
               int64_t n_tokens, float* scratch);
 
 /// h = norm(x); in[column ...] = matrix h for each projection.

@@ -109,7 +109,8 @@ Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOp
   const Hparams& h = impl->hparams;
   PACKMULE_TRY_STATUS(impl->layout.validate());
   PACKMULE_TRY(impl->weights, Weights::bind(file, h, impl->kernels));
-  PACKMULE_TRY(impl->ws, Workspace::allocate(h, options.ubatch_size, pool.n_threads()));
+  PACKMULE_TRY(impl->ws,
+               Workspace::allocate(h, options.ubatch_size, pool.n_threads(), impl->weights.take_quantized));
   impl->schedule = compile(h, impl->weights, impl->layout, pool.n_threads());
   return std::unique_ptr<Model>(new Model(std::move(impl)));
 }

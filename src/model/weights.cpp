@@ -107,11 +107,12 @@ class Binder {
     return values;
   }
 
-  Result<Matrix> rows_of(const gguf::TensorInfo& info, int64_t n_rows, int64_t n_cols, float scale) const {
+  Result<Matrix> rows_of(const gguf::TensorInfo& info, int64_t n_rows, int64_t n_cols, float scale) {
     const kernels::Matmul& matmul = kernels_.matmul[static_cast<size_t>(info.format->type)];
     if (matmul.decode == nullptr || matmul.prefill == nullptr)
       return fail(ErrorKind::kUnsupported, "{}: tensor {}: packmule cannot multiply with type {} on {}",
                   file_.path(), info.name, info.format->name, isa_name(kernels_.isa));
+    weights_.take_quantized |= matmul.takes_quantized;
     return Matrix{info.data, info.format, n_rows, n_cols, info.row_bytes(), scale, matmul};
   }
 

@@ -116,6 +116,7 @@ struct Weights {
   std::vector<float> output_norm;  // [hidden]
   Matrix output;                   // [n_vocab, hidden]; the embedding when the file has no output tensor
   std::vector<LayerWeights> layers;
+  bool take_quantized = false;  // there are matrices whose products read quantized activations
   int64_t total_bytes = 0;      // in the file, of all tensors above
   int64_t bytes_per_token = 0;  // of those, what one token reads: chosen experts, one embedding row
 

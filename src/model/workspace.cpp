@@ -1,6 +1,7 @@
 #include "model/workspace.h"
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <utility>
 
@@ -17,6 +18,8 @@ constexpr int64_t kAlignFloats = kAlignBytes / static_cast<int64_t>(sizeof(float
 /// Collects wishes, then allocates them as one buffer.
 class Arena {
  public:
+  explicit Arena(bool quantized) : with_quantized_(quantized) {}
+
   template <class T>
   void want(T*& pointer, int64_t n_rows, int64_t n_cols = 1) {
     int64_t bytes = 0;
@@ -41,6 +44,18 @@ class Arena {
     rows_.push_back(&rows);
   }
 
+  /// With room for the quantized form, if rows are cut into whole groups.
+  void want_quantized(Rows& rows, int64_t n_rows, int64_t n_cols) {
+    want(rows, n_rows, n_cols);
+    if (!with_quantized_ || n_cols % kernels::kQuantizedGroup != 0) return;
+    want(rows.quantized, n_rows);
+    QuantizedStorage& storage = quantized_.emplace_back();
+    storage.rows = &rows;
+    want(storage.codes, n_rows, n_cols);
+    want(storage.scales, n_rows, n_cols / kernels::kQuantizedGroup);
+    want(storage.sums, n_rows, n_cols / 16);
+  }
+
   Status allocate(AlignedBuffer& memory) {
     if (too_large_)
       return fail(ErrorKind::kOutOfMemory,
@@ -49,13 +64,28 @@ class Arena {
     for (const auto& grant : wishes_) grant(memory.data());
     for (Rows* rows : rows_)
       for (int64_t i = 0; i < rows->n_rows; ++i) rows->pointers[i] = rows->row(i);
+    for (const QuantizedStorage& storage : quantized_)
+      for (int64_t i = 0; i < storage.rows->n_rows; ++i) {
+        const int64_t n = storage.rows->n_cols;
+        storage.rows->quantized[i] = {storage.codes + i * n,
+                                      storage.scales + i * (n / kernels::kQuantizedGroup),
+                                      storage.sums + i * (n / 16)};
+      }
     return {};
   }
 
  private:
+  struct QuantizedStorage {
+    Rows* rows = nullptr;
+    int8_t* codes = nullptr;
+    float* scales = nullptr;
+    float* sums = nullptr;
+  };
   std::vector<std::function<void(std::byte*)>> wishes_;
+  std::deque<QuantizedStorage> quantized_;  // wishes point into it
   std::vector<Rows*> rows_;
   int64_t size_ = 0;
+  bool with_quantized_;
   bool too_large_ = false;
 };
 
@@ -82,15 +112,15 @@ void want_worker(Arena& arena, WorkerScratch& w, const Hparams& h, int64_t n_res
 
 }  // namespace
 
-Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int n_threads) {
+Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int n_threads, bool quantized) {
   const int64_t n_tokens = ubatch_size;
   const int64_t n_pairs = n_tokens * h.n_experts_used;
   Workspace ws;
-  Arena arena;
+  Arena arena(quantized);
   arena.want(ws.x, n_tokens, h.hidden);
-  arena.want(ws.h, n_tokens, h.hidden);
+  arena.want_quantized(ws.h, n_tokens, h.hidden);
   arena.want(ws.in, n_tokens, std::max(DeltaColumns(h).total, AttentionColumns(h).total));
-  arena.want(ws.mixed, n_tokens, std::max(h.n_v_heads * h.dv, h.n_heads * h.head_dim));
+  arena.want_quantized(ws.mixed, n_tokens, std::max(h.n_v_heads * h.dv, h.n_heads * h.head_dim));
   arena.want(ws.router, n_tokens, h.n_experts);
   arena.want(ws.chosen, n_pairs);
   arena.want(ws.chosen_weight, n_pairs);
@@ -98,9 +128,10 @@ Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int
   arena.want(ws.group_begin, h.n_experts + 1);
   arena.want(ws.pair_position, n_pairs);
   arena.want(ws.pair_input, n_pairs);
-  arena.want(ws.gate, n_pairs, h.expert_ff);
+  arena.want(ws.pair_quantized, n_pairs);
+  arena.want_quantized(ws.gate, n_pairs, h.expert_ff);
   arena.want(ws.up, n_pairs, h.expert_ff);
-  arena.want(ws.shared_gate, n_tokens, h.shared_ff);
+  arena.want_quantized(ws.shared_gate, n_tokens, h.shared_ff);
   arena.want(ws.shared_up, n_tokens, h.shared_ff);
   arena.want(ws.cos, n_tokens, h.rope_dims / 2);
   arena.want(ws.sin, n_tokens, h.rope_dims / 2);

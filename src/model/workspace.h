@@ -9,6 +9,7 @@
 
 #include "base/aligned.h"
 #include "base/result.h"
+#include "kernels/kernels.h"
 #include "model/hparams.h"
 
 namespace packmule::model {
@@ -19,6 +20,13 @@ inline constexpr int64_t kMaxBlockRows = 64;
 /// Query tokens that one attention item handles.
 inline constexpr int64_t kAttentionTokens = 16;
 
+/// What matrices are multiplied with, in both forms; `quantized` is null when no matrix of the model reads
+/// it.
+struct Inputs {
+  const float* const* x = nullptr;
+  const kernels::QuantizedRow* quantized = nullptr;
+};
+
 /// An activation matrix with its table of row pointers, as the kernels want them.
 struct Rows {
   float* data = nullptr;
@@ -26,8 +34,20 @@ struct Rows {
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   int64_t stride = 0;  // floats from row to row
+  // The same rows for matrices of block formats, or null: quantize() brings a part of a row up to date.
+  kernels::QuantizedRow* quantized = nullptr;  // one for each row
 
   [[nodiscard]] float* row(int64_t i) const { return data + i * stride; }
+  [[nodiscard]] Inputs inputs(int64_t first = 0) const {
+    return {pointers + first, quantized == nullptr ? nullptr : quantized + first};
+  }
+  /// Columns [begin, begin + n) of row i; both multiples of kernels::kQuantizedGroup.
+  void quantize(const kernels::Kernels& kernels, int64_t i, int64_t begin, int64_t n) const {
+    if (quantized == nullptr) return;
+    const kernels::QuantizedRow& to = quantized[i];
+    kernels.quantize(row(i) + begin, n,
+                     {to.codes + begin, to.scales + begin / kernels::kQuantizedGroup, to.sums + begin / 16});
+  }
 };
 
 /// Pairs (token, slot) that chose the same expert lie side by side: positions [begin, end) of the pair order.
@@ -74,11 +94,12 @@ struct Workspace {
   // The pairs (token, slot) sorted by expert, stable.
   std::vector<ExpertGroup> groups;  // of which n_groups are in use
   int64_t n_groups = 0;
-  int32_t* group_begin = nullptr;      // [n_experts + 1], while sorting
-  int32_t* pair_position = nullptr;    // [T, k]: where the pair lies in the order
-  const float** pair_input = nullptr;  // [T * k] in that order: row of h
-  Rows gate, up;                       // [T * k, expert_ff] in that order; gate becomes silu(gate) * up
-  Rows shared_gate, shared_up;         // [T, shared_ff]
+  int32_t* group_begin = nullptr;                   // [n_experts + 1], while sorting
+  int32_t* pair_position = nullptr;                 // [T, k]: where the pair lies in the order
+  const float** pair_input = nullptr;               // [T * k] in that order: row of h
+  kernels::QuantizedRow* pair_quantized = nullptr;  // [T * k], its quantized form
+  Rows gate, up;                // [T * k, expert_ff] in that order; gate becomes silu(gate) * up
+  Rows shared_gate, shared_up;  // [T, shared_ff]
 
   float* cos = nullptr;  // [T, rope_dims / 2] of each row's position
   float* sin = nullptr;
@@ -87,7 +108,9 @@ struct Workspace {
   std::vector<WorkerScratch> workers;
   AlignedBuffer memory;
 
-  static Result<Workspace> allocate(const Hparams& hparams, int64_t ubatch_size, int n_threads);
+  /// `quantized`: whether there are matrices that take quantized activations.
+  static Result<Workspace> allocate(const Hparams& hparams, int64_t ubatch_size, int n_threads,
+                                    bool quantized);
 };
 
 }  // namespace packmule::model

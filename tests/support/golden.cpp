@@ -87,6 +87,10 @@ int64_t golden_model_bytes(const std::string& name) {
   return read_json(folder() / (name + ".json")).at("gguf_bytes").get<int64_t>();
 }
 
+bool GoldenCase::quantized() const {
+  return about.at("made_by").get<std::string>().find("quantize") != std::string::npos;
+}
+
 GoldenCase read_golden(const std::string& name) {
   GoldenCase golden;
   golden.name = name;

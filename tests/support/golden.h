@@ -25,6 +25,9 @@ struct GoldenCase {
   std::vector<float> hidden;     // [n_layers + 1, hidden] of the last prompt token
   std::vector<int16_t> experts;  // [n_layers, tokens, n_used], highest weight first
   std::vector<float> margin;  // [n_layers, tokens]: router logit of the last chosen less the first not chosen
+
+  /// Whether its weights are of block formats.
+  [[nodiscard]] bool quantized() const;
 };
 
 /// Names of all models described in the folder, sorted.

@@ -64,6 +64,10 @@ struct Simd {
     out[2] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high));
     out[3] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(high, high)));
   }
+  /// Eight sums of four products of unsigned bytes a (at most 128) and signed bytes b (at least -127).
+  static __m256i dot_bytes(__m256i a, __m256i b) {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1));
+  }
   /// Halves of the vector added to each other until eight lanes are left.
   static __m256 fold_to_8(Floats v) { return v; }
 

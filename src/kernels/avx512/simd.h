@@ -1,4 +1,4 @@
-// The vector primitives of AVX-512 (F, BW, DQ, VL), for the templates of kernels/common.
+// The vector primitives of AVX-512 (F, BW, DQ, VL, VNNI), for the templates of kernels/common.
 //
 // Included only by this folder's .cpp files; everything is of internal linkage (see check_isa_symbols.sh).
 #pragma once
@@ -51,6 +51,8 @@ struct Simd {
   /// The same times kCodeScale, for the instruction sets that save work by another scale.
   static constexpr float kCodeScale = 1.0f;
   static void from_int8_scaled(__m256i bytes, Floats* out) { from_int8(bytes, out); }
+  /// Eight sums of four products of unsigned bytes a and signed bytes b.
+  static __m256i dot_bytes(__m256i a, __m256i b) { return _mm256_dpbusd_epi32(_mm256_setzero_si256(), a, b); }
   /// Halves of the vector added to each other until eight lanes are left.
   static __m256 fold_to_8(Floats v) {
     return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

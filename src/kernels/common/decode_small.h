@@ -6,8 +6,8 @@
 //   kOffset          whether an offset is added: weight = scale * code + offset
 //   open(block, s)   writes the scales (and offsets) of all groups, in the rounding order of
 //   quant/<format>.cpp codes<g>(block)  the codes of group g as signed bytes
-// This is also what an integer dot product on packed blocks needs: int8 activations would multiply the codes
-// and apply the scales to sums.
+// Integer dot products (integer_matmul.h) multiply the codes and apply the scales to sums; reader.h makes
+// floats.
 #pragma once
 
 #include "kernels/common/bytes.h"

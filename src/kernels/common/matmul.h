@@ -1,16 +1,16 @@
-// Matmuls with exact float activations, written once over the vector primitives of an instruction set (S) and
-// the reader of a format (reader.h).
+// Matmuls of F32, F16 and BF16 weights, with exact float activations, and the table of all formats; those of
+// blocks take integer_matmul.h.
 //
 // The sum behind one output element always takes the same path, whatever the call looks like: columns are cut
 // into blocks of kColumnBlock; within a block one vector accumulator walks the columns by FMA; its lanes are
 // summed in a fixed tree; the blocks' sums are added in order. Rows, tokens, tiles and entries only decide
 // which of these independent sums are worked on together.
 //
-// Two ways to get there: `direct` keeps decoded weights in registers, for so few tokens that the bytes of W
-// are what costs; `panel` decodes rows into scratch once and runs a register tile over them and all tokens.
-// An int8-activation kernel (VNNI, AMX) would be a third, with a sum of its own.
+// Two ways to get there: `direct` keeps weights in registers, for so few tokens that the bytes of W are what
+// costs; `panel` widens rows into scratch once and runs a register tile over them and all tokens.
 #pragma once
 
+#include "kernels/common/integer_matmul.h"
 #include "kernels/common/panel_tiles.h"
 #include "kernels/common/reader.h"
 #include "kernels/kernels.h"
@@ -18,98 +18,88 @@
 namespace packmule::kernels {
 namespace {
 
+/// n_elems weights as floats; the bits of the format's scalar decoder.
 template <class S, class Reader>
-struct Matmul {
-  using Floats = typename S::Floats;
-  static constexpr int kVectors = kGroupElems / S::kWidth;
-  static constexpr int kGroups = Reader::kElems / kGroupElems;
-  static constexpr int kDirectRows = 4;
-  static constexpr int kDirectTokens = 2;
-
-  static void run(const MatmulArgs& args) {
-    if (args.n_tokens <= kDirectTokens) {
-      direct(args);
-    } else {
-      panel(args);
+void decode_row(const void* weights, float* out, int64_t n_elems) {
+  constexpr int kGroups = Reader::kElems / kGroupElems;
+  const auto* bytes = static_cast<const uint8_t*>(weights);
+  int64_t c = 0;
+  for (; c + Reader::kElems <= n_elems; c += Reader::kElems, bytes += Reader::kBytes) {
+    typename Reader::State state;
+    Reader::open(bytes, state);
+    for (int first = 0; first < kGroups; first += Reader::kPeriod) {
+      unrolled<Reader::kPeriod>([&](auto phase) __attribute__((always_inline)) {
+        typename S::Floats v[kGroupElems / S::kWidth];
+        Reader::template weights<phase.value>(bytes, state, first, v);
+        float* group_out = out + c + kGroupElems * (first + phase.value);
+        for (int i = 0; i < kGroupElems / S::kWidth; ++i) S::store(group_out + i * S::kWidth, v[i]);
+      });
     }
   }
+  if constexpr (Reader::kTail) {
+    if (c == n_elems) return;
+    typename S::Floats v[kGroupElems / S::kWidth];
+    Reader::tail(bytes, n_elems - c, v);
+    for (int i = 0; c < n_elems; c += S::kWidth, ++i)
+      S::store_first(out + c, smaller(n_elems - c, S::kWidth), v[i]);
+  }
+}
 
-  /// quant::DecodeFn
-  static void decode(const void* blocks, float* out, int64_t n_elems) {
-    const int64_t full = n_elems - n_elems % Reader::kElems;
-    const auto* bytes = static_cast<const uint8_t*>(blocks);
-    decode_blocks(bytes, out, full);
-    if constexpr (Reader::kTail) {
-      if (full == n_elems) return;
-      Floats v[kVectors];
-      Reader::tail(bytes + full / Reader::kElems * Reader::kBytes, n_elems - full, v);
-      for (int i = 0; full + i * S::kWidth < n_elems; ++i) {
-        const int64_t c = full + i * S::kWidth;
-        S::store_first(out + c, smaller(n_elems - c, S::kWidth), v[i]);
-      }
+template <class S, class Element>
+class FloatMatmul {
+ public:
+  static void run(const MatmulArgs& args) {
+    if (args.n_tokens > kDirectTokens) return panel(args);
+    for (int64_t row = args.row_begin; row < args.row_end; row += kDirectRows) {
+      if (args.n_tokens == 1) direct<1>(args, row);
+      if (args.n_tokens == 2) direct<2>(args, row);
     }
   }
 
  private:
-  static void direct(const MatmulArgs& args) {
-    for (int64_t row = args.row_begin; row < args.row_end; row += kDirectRows) {
-      if (args.n_tokens == 1) direct_rows<1>(args, row);
-      if (args.n_tokens == 2) direct_rows<2>(args, row);
-    }
-  }
+  using Floats = typename S::Floats;
+  using Stored = typename Element::Stored;
+  using Reader = ElementReader<S, Element>;
+  static constexpr int kDirectRows = 4;
+  static constexpr int kDirectTokens = 2;
 
   /// Four rows at once, for four independent chains of additions a token.
   template <int kTokens>
-  static void direct_rows(const MatmulArgs& args, int64_t row) {
+  static void direct(const MatmulArgs& args, int64_t row) {
     const int64_t n_rows = smaller(kDirectRows, args.row_end - row);
-    const uint8_t* rows[kDirectRows];
+    const Stored* rows[kDirectRows];
     for (int r = 0; r < kDirectRows; ++r) {
       // The last rows may be fewer: a row is then summed twice and stored once.
       const int64_t own = row + smaller(r, n_rows - 1);
-      rows[r] = static_cast<const uint8_t*>(args.weights) + own * args.row_bytes;
+      rows[r] =
+          reinterpret_cast<const Stored*>(static_cast<const uint8_t*>(args.weights) + own * args.row_bytes);
     }
     const int64_t ahead = kDirectRows * args.row_bytes;
-    const float* x[kTokens];
     __m128 total[kTokens];
-    for (int t = 0; t < kTokens; ++t) {
-      x[t] = args.x[t];
-      total[t] = _mm_setzero_ps();
-    }
+    for (int t = 0; t < kTokens; ++t) total[t] = _mm_setzero_ps();
     for (int64_t begin = 0; begin < args.n_cols; begin += kColumnBlock) {
       const int64_t end = smaller(begin + kColumnBlock, args.n_cols);
-      const int64_t full = end - (end - begin) % Reader::kElems;
+      const int64_t full = end - (end - begin) % kGroupElems;
       Floats sum[kTokens][kDirectRows];
       for (int t = 0; t < kTokens; ++t)
         for (int r = 0; r < kDirectRows; ++r) sum[t][r] = S::zero();
-      for (int64_t c = begin; c < full; c += Reader::kElems) {
-        typename Reader::State state[kDirectRows];
-        for (int r = 0; r < kDirectRows; ++r) {
-          Reader::open(rows[r], state[r]);
-          prefetch(rows[r] + ahead);
-        }
-        for (int first = 0; first < kGroups; first += Reader::kPeriod) {
-          unrolled<Reader::kPeriod>([&](auto phase) __attribute__((always_inline)) {
-            const int64_t group_begin = c + kGroupElems * (first + phase.value);
-            for (int r = 0; r < kDirectRows; ++r) {
-              Floats v[kVectors];
-              Reader::template weights<phase.value>(rows[r], state[r], first, v);
-              for (int i = 0; i < kVectors; ++i)
-                for (int t = 0; t < kTokens; ++t)
-                  sum[t][r] = S::fma(v[i], S::load(x[t] + group_begin + i * S::kWidth), sum[t][r]);
-            }
-          });
-        }
-        for (int r = 0; r < kDirectRows; ++r) rows[r] += Reader::kBytes;
+      for (int64_t c = begin; c < full; c += kGroupElems) {
+        for (int r = 0; r < kDirectRows; ++r)
+          for (size_t offset = 0; offset < kGroupElems * sizeof(Stored); offset += 64)
+            _mm_prefetch(reinterpret_cast<const char*>(rows[r] + c) + ahead + offset, _MM_HINT_T0);
+        for (int64_t i = c; i < c + kGroupElems; i += S::kWidth)
+          for (int r = 0; r < kDirectRows; ++r) {
+            const Floats weight = Element::load(rows[r] + i);
+            for (int t = 0; t < kTokens; ++t) sum[t][r] = S::fma(weight, S::load(args.x[t] + i), sum[t][r]);
+          }
       }
-      if constexpr (Reader::kTail) {
-        for (int r = 0; r < kDirectRows && full < end; ++r) {
-          Floats v[kVectors];
-          Reader::tail(rows[r], end - full, v);
-          for (int64_t c = full; c < end; c += S::kWidth)
-            for (int t = 0; t < kTokens; ++t)
-              sum[t][r] = S::fma(v[(c - full) / S::kWidth],
-                                 S::load_first(x[t] + c, smaller(end - c, S::kWidth)), sum[t][r]);
-        }
+      for (int r = 0; r < kDirectRows && full < end; ++r) {
+        Floats v[kGroupElems / S::kWidth];
+        Reader::tail(reinterpret_cast<const uint8_t*>(rows[r] + full), end - full, v);
+        for (int64_t c = full; c < end; c += S::kWidth)
+          for (int t = 0; t < kTokens; ++t)
+            sum[t][r] = S::fma(v[(c - full) / S::kWidth],
+                               S::load_first(args.x[t] + c, smaller(end - c, S::kWidth)), sum[t][r]);
       }
       for (int t = 0; t < kTokens; ++t)
         total[t] = _mm_add_ps(total[t], sum_lanes<S>(sum[t][0], sum[t][1], sum[t][2], sum[t][3]));
@@ -121,47 +111,19 @@ struct Matmul {
     }
   }
 
-  /// The cache lines of one block.
-  [[gnu::always_inline]] static void prefetch(const uint8_t* block) {
-    for (int offset = 0; offset < Reader::kBytes; offset += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(block) + offset, _MM_HINT_T0);
-  }
-
-  static void decode_blocks(const uint8_t* blocks, float* out, int64_t n_elems) {
-    for (int64_t c = 0; c < n_elems; c += Reader::kElems, blocks += Reader::kBytes) {
-      typename Reader::State state;
-      Reader::open(blocks, state);
-      for (int first = 0; first < kGroups; first += Reader::kPeriod) {
-        unrolled<Reader::kPeriod>([&](auto phase) __attribute__((always_inline)) {
-          Floats v[kVectors];
-          Reader::template weights<phase.value>(blocks, state, first, v);
-          float* group_out = out + c + kGroupElems * (first + phase.value);
-          for (int i = 0; i < kVectors; ++i) S::store(group_out + i * S::kWidth, v[i]);
-        });
-      }
-    }
-  }
-
-  /// Decodes [row, row + n_rows) into scratch: column block by column block, in each row after row; columns
+  /// Widens [row, row + n_rows) into scratch: column block by column block, in each row after row; columns
   /// are padded to 16 and rows to the largest tile with zeros.
   static void fill_panel(const MatmulArgs& args, int64_t row, int64_t n_rows, int64_t padded_rows) {
     const auto* weights = static_cast<const uint8_t*>(args.weights);
     for (int64_t begin = 0; begin < args.n_cols; begin += kColumnBlock) {
-      const int64_t end = smaller(begin + kColumnBlock, args.n_cols);
-      const int64_t full = end - (end - begin) % Reader::kElems;
-      const int64_t width = panel_row_floats(end - begin);
+      const int64_t n_cols = smaller(kColumnBlock, args.n_cols - begin);
+      const int64_t width = panel_row_floats(n_cols);
       float* out = args.scratch + begin * padded_rows;
       for (int64_t r = 0; r < n_rows; ++r, out += width) {
-        const uint8_t* blocks =
-            weights + (row + r) * args.row_bytes + begin / Reader::kElems * Reader::kBytes;
-        decode_blocks(blocks, out, full - begin);
-        if constexpr (Reader::kTail) {
-          if (full == end) continue;
-          Floats v[kVectors];
-          Reader::tail(blocks + (full - begin) / Reader::kElems * Reader::kBytes, end - full, v);
-          for (int i = 0; full - begin + i * S::kWidth < width; ++i)
-            S::store(out + full - begin + i * S::kWidth, v[i]);
-        }
+        const uint8_t* elements =
+            weights + (row + r) * args.row_bytes + begin * static_cast<int64_t>(sizeof(Stored));
+        decode_row<S, Reader>(elements, out, n_cols);
+        std::memset(out + n_cols, 0, static_cast<size_t>(width - n_cols) * sizeof(float));
       }
       std::memset(out, 0, static_cast<size_t>((padded_rows - n_rows) * width) * sizeof(float));
     }
@@ -183,41 +145,48 @@ template <class S>
 struct MatmulTable {
   static void fill(Kernels& kernels) {
     using quant::Type;
-    set<ElementReader<S, ElementF32<S>>>(kernels, Type::kF32);
-    set<ElementReader<S, ElementF16<S>>>(kernels, Type::kF16);
-    set<ElementReader<S, ElementBF16<S>>>(kernels, Type::kBF16);
-    set<BlockReader<S, DecodeQ4_0>>(kernels, Type::kQ4_0);
-    set<BlockReader<S, DecodeQ4_1>>(kernels, Type::kQ4_1);
-    set<BlockReader<S, DecodeQ5_0>>(kernels, Type::kQ5_0);
-    set<BlockReader<S, DecodeQ5_1>>(kernels, Type::kQ5_1);
-    set<BlockReader<S, DecodeQ8_0>>(kernels, Type::kQ8_0);
-    set<BlockReader<S, DecodeIQ4_NL>>(kernels, Type::kIQ4_NL);
-    set<BlockReader<S, DecodeMXFP4>>(kernels, Type::kMXFP4);
-    set<BlockReader<S, DecodeNVFP4>>(kernels, Type::kNVFP4);
-    set<BlockReader<S, DecodeQ2_K>>(kernels, Type::kQ2_K);
-    set<BlockReader<S, DecodeQ3_K>>(kernels, Type::kQ3_K);
-    set<BlockReader<S, DecodeQ4_K>>(kernels, Type::kQ4_K);
-    set<BlockReader<S, DecodeQ5_K>>(kernels, Type::kQ5_K);
-    set<BlockReader<S, DecodeQ6_K>>(kernels, Type::kQ6_K);
-    set<BlockReader<S, DecodeIQ4_XS>>(kernels, Type::kIQ4_XS);
-    set<BlockReader<S, DecodeTQ1_0>>(kernels, Type::kTQ1_0);
-    set<BlockReader<S, DecodeTQ2_0>>(kernels, Type::kTQ2_0);
-    set<BlockReader<S, DecodeIQ1_S>>(kernels, Type::kIQ1_S);
-    set<BlockReader<S, DecodeIQ1_M>>(kernels, Type::kIQ1_M);
-    set<BlockReader<S, DecodeIQ2_XXS>>(kernels, Type::kIQ2_XXS);
-    set<BlockReader<S, DecodeIQ2_XS>>(kernels, Type::kIQ2_XS);
-    set<BlockReader<S, DecodeIQ2_S>>(kernels, Type::kIQ2_S);
-    set<BlockReader<S, DecodeIQ3_XXS>>(kernels, Type::kIQ3_XXS);
-    set<BlockReader<S, DecodeIQ3_S>>(kernels, Type::kIQ3_S);
+    elements<ElementF32<S>>(kernels, Type::kF32);
+    elements<ElementF16<S>>(kernels, Type::kF16);
+    elements<ElementBF16<S>>(kernels, Type::kBF16);
+    blocks<DecodeQ4_0>(kernels, Type::kQ4_0);
+    blocks<DecodeQ4_1>(kernels, Type::kQ4_1);
+    blocks<DecodeQ5_0>(kernels, Type::kQ5_0);
+    blocks<DecodeQ5_1>(kernels, Type::kQ5_1);
+    blocks<DecodeQ8_0>(kernels, Type::kQ8_0);
+    blocks<DecodeIQ4_NL>(kernels, Type::kIQ4_NL);
+    blocks<DecodeMXFP4>(kernels, Type::kMXFP4);
+    blocks<DecodeNVFP4>(kernels, Type::kNVFP4);
+    blocks<DecodeQ2_K>(kernels, Type::kQ2_K);
+    blocks<DecodeQ3_K>(kernels, Type::kQ3_K);
+    blocks<DecodeQ4_K>(kernels, Type::kQ4_K);
+    blocks<DecodeQ5_K>(kernels, Type::kQ5_K);
+    blocks<DecodeQ6_K>(kernels, Type::kQ6_K);
+    blocks<DecodeIQ4_XS>(kernels, Type::kIQ4_XS);
+    blocks<DecodeTQ1_0>(kernels, Type::kTQ1_0);
+    blocks<DecodeTQ2_0>(kernels, Type::kTQ2_0);
+    blocks<DecodeIQ1_S>(kernels, Type::kIQ1_S);
+    blocks<DecodeIQ1_M>(kernels, Type::kIQ1_M);
+    blocks<DecodeIQ2_XXS>(kernels, Type::kIQ2_XXS);
+    blocks<DecodeIQ2_XS>(kernels, Type::kIQ2_XS);
+    blocks<DecodeIQ2_S>(kernels, Type::kIQ2_S);
+    blocks<DecodeIQ3_XXS>(kernels, Type::kIQ3_XXS);
+    blocks<DecodeIQ3_S>(kernels, Type::kIQ3_S);
   }
 
  private:
-  template <class Reader>
-  static void set(Kernels& kernels, quant::Type type) {
+  template <class Element>
+  static void elements(Kernels& kernels, quant::Type type) {
     const auto id = static_cast<uint32_t>(type);
-    // Both entries choose by the number of tokens; they part when one of them takes int8 activations.
-    kernels.matmul[id] = {.decode = Matmul<S, Reader>::run, .prefill = Matmul<S, Reader>::run};
-    kernels.decode[id] = Matmul<S, Reader>::decode;
+    using Exact = FloatMatmul<S, Element>;
+    kernels.matmul[id] = {.takes_quantized = false, .decode = Exact::run, .prefill = Exact::run};
+    kernels.decode[id] = decode_row<S, ElementReader<S, Element>>;
+  }
+  template <class Decoder>
+  static void blocks(Kernels& kernels, quant::Type type) {
+    const auto id = static_cast<uint32_t>(type);
+    using Integer = IntegerMatmul<S, Decoder>;
+    kernels.matmul[id] = {.takes_quantized = true, .decode = Integer::run, .prefill = Integer::run};
+    kernels.decode[id] = decode_row<S, BlockReader<S, Decoder>>;
   }
 };
 

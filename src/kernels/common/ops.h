@@ -3,6 +3,7 @@
 
 #include "kernels/common/ops_conv.h"
 #include "kernels/common/ops_math.h"
+#include "kernels/common/ops_quantize.h"
 #include "kernels/common/ops_router.h"
 #include "kernels/kernels.h"
 
@@ -85,6 +86,7 @@ struct Ops {
     kernels.l2_norm = l2_norm;
     kernels.swiglu = swiglu;
     kernels.sigmoid_gate = sigmoid_gate;
+    kernels.quantize = quantize;
     kernels.axpy = axpy;
     kernels.dot = dot;
     kernels.rope = rope;

@@ -19,14 +19,17 @@ constexpr int64_t smaller(int64_t a, int64_t b) {
 }
 
 /// Sums of the lanes of four vectors; each by the same tree, so its place among the four does not matter.
+[[gnu::always_inline]] inline __m128 sum_8_lanes(__m256 a, __m256 b, __m256 c, __m256 d) {
+  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+  const __m256 abcd = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  return _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
+}
+
 template <class S>
 [[gnu::always_inline]] inline __m128 sum_lanes(typename S::Floats a, typename S::Floats b,
                                                typename S::Floats c, typename S::Floats d) {
-  const __m256 a8 = S::fold_to_8(a), b8 = S::fold_to_8(b), c8 = S::fold_to_8(c), d8 = S::fold_to_8(d);
-  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a8, b8), _mm256_unpackhi_ps(a8, b8));
-  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c8, d8), _mm256_unpackhi_ps(c8, d8));
-  const __m256 abcd = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
-  return _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
+  return sum_8_lanes(S::fold_to_8(a), S::fold_to_8(b), S::fold_to_8(c), S::fold_to_8(d));
 }
 
 /// The panel lies in args.scratch: column block by column block, in each row after row; columns padded with

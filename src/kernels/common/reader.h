@@ -1,4 +1,5 @@
-// From the bytes of a row to vectors of float weights, 32 at a time: the form every matmul works on.
+// From the bytes of a row to vectors of float weights, 32 at a time: for decoding.
+// Matmuls of elements (F32, F16, BF16) work on this form too.
 //
 // A reader has kElems and kBytes (of what one open() covers), a State, open(block, state), and
 // weights<phase>(block, state, first, v) for the 32 weights of group first + phase (kPeriod as in

@@ -52,6 +52,23 @@ void sigmoid_gate(float* x, const float* gate, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(x[i] * sigmoid(gate[i]));
 }
 
+void quantize(const float* x, int64_t n, const QuantizedRow& out) {
+  for (int64_t begin = 0; begin < n; begin += kQuantizedGroup) {
+    float largest = 0;
+    for (int64_t i = begin; i < begin + kQuantizedGroup; ++i) largest = std::max(largest, std::abs(x[i]));
+    const float scale = largest / 127.0f;
+    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    int sums[2] = {};
+    for (int64_t i = 0; i < kQuantizedGroup; ++i) {
+      const auto code = static_cast<int>(std::nearbyint(x[begin + i] * inverse));
+      out.codes[begin + i] = static_cast<int8_t>(code);
+      sums[i / 16] += code;
+    }
+    out.scales[begin / kQuantizedGroup] = scale;
+    for (int half = 0; half < 2; ++half) out.sums[begin / 16 + half] = scale * static_cast<float>(sums[half]);
+  }
+}
+
 void axpy(float a, const float* x, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(y[i] + static_cast<double>(a) * x[i]);
 }
@@ -137,6 +154,7 @@ void fill_ops(Kernels& kernels) {
   kernels.l2_norm = l2_norm;
   kernels.swiglu = swiglu;
   kernels.sigmoid_gate = sigmoid_gate;
+  kernels.quantize = quantize;
   kernels.axpy = axpy;
   kernels.dot = dot;
   kernels.rope = rope;
