@@ -1,5 +1,5 @@
 # What a newcomer types. Everything else is CMake: see CMakePresets.json.
-.PHONY: help demo test test-slow test-asan test-tsan test-avx512 fuzz bench setup build clean
+.PHONY: help demo test test-slow test-asan test-tsan test-avx512 fuzz bench peer setup build clean
 BUILD := build/release
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
@@ -12,6 +12,7 @@ help:
 	@echo "make test-tsan    unit tests under ThreadSanitizer"
 	@echo "make test-avx512  the AVX-512 kernels, computed by AVX2 where the processor has none"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
+	@echo "make peer         the same beside llama.cpp, in turns: a table of ratios"
 	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
 
 setup:
@@ -48,6 +49,11 @@ fuzz:
 
 bench: build
 	bench/run.sh
+
+# Wants nodejs and npm; installs llama.cpp from there into build/peer.
+peer: build
+	@[ -f build/synthetic-8-layers.gguf ] || $(BUILD)/bin/packmule_make_synthetic build/synthetic-8-layers.gguf
+	node bench/peer/contest.mjs build/synthetic-8-layers.gguf
 
 clean:
 	rm -rf build
