@@ -36,8 +36,19 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::take_items(int worker) {
-  for (int64_t item; (item = next_item_.fetch_add(1, std::memory_order_relaxed)) < n_items_;)
-    call_(context_, item, worker);
+  uint64_t next = next_.load(std::memory_order_acquire);
+  while (const auto n_left = static_cast<uint32_t>(next)) {
+    const Call call = call_.load(std::memory_order_relaxed);
+    void* const context = context_.load(std::memory_order_relaxed);
+    const uint32_t item = n_items_.load(std::memory_order_relaxed) - n_left;
+    // Success means that `next_` is as it was read: the job was open then and is until this item is done, so
+    // what was read in between belongs to it.
+    if (!next_.compare_exchange_weak(next, next - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+      continue;
+    call(context, item, worker);
+    if (n_open_.fetch_sub(1, std::memory_order_acq_rel) == 1) n_open_.notify_one();
+    next = next_.load(std::memory_order_acquire);
+  }
 }
 
 void ThreadPool::run_erased(int64_t n_items, Call call, void* context) {
@@ -46,28 +57,27 @@ void ThreadPool::run_erased(int64_t n_items, Call call, void* context) {
     for (int64_t item = 0; item < n_items; ++item) call(context, item, 0);
     return;
   }
-  call_ = call;
-  context_ = context;
-  n_items_ = n_items;
-  next_item_.store(0, std::memory_order_relaxed);
-  busy_workers_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
+  call_.store(call, std::memory_order_relaxed);
+  context_.store(context, std::memory_order_relaxed);
+  n_items_.store(static_cast<uint32_t>(n_items), std::memory_order_relaxed);
+  n_open_.store(static_cast<uint32_t>(n_items), std::memory_order_relaxed);
+  const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  next_.store(uint64_t{generation} << 32 | static_cast<uint32_t>(n_items), std::memory_order_release);
+  generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
   take_items(0);
   // The items are all taken; wait for those still being worked on.
-  for (int busy; (busy = busy_workers_.load(std::memory_order_acquire)) != 0;)
-    wait_for_change(busy_workers_, busy);
+  for (uint32_t n_open; (n_open = n_open_.load(std::memory_order_acquire)) != 0;)
+    wait_for_change(n_open_, n_open);
 }
 
 void ThreadPool::work(int worker) {
   uint32_t seen = 0;
   while (true) {
     wait_for_change(generation_, seen);
-    // Every worker takes part in every job, so a job cannot start while one is still in the last.
-    ++seen;
+    seen = generation_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_relaxed)) return;
     take_items(worker);
-    if (busy_workers_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_workers_.notify_one();
   }
 }
 

@@ -33,6 +33,20 @@ TEST(ThreadPool, ManyShortJobsInARowKeepTheirResultsApart) {
   }
 }
 
+// Workers that come late to a job must take nothing of it, and nothing of the next before it is open.
+TEST(ThreadPool, JobsOfChangingSizeKeepTheirItemsApart) {
+  ThreadPool pool(8);
+  std::vector<std::atomic<int>> calls(64);
+  for (uint32_t job = 0; job < 20000; ++job) {
+    const int64_t n_items = 2 + (job * 2654435761u >> 26) % 62;
+    for (auto& count : calls) count.store(0, std::memory_order_relaxed);
+    pool.run(n_items, [&](int64_t item, int) { calls[static_cast<size_t>(item)]++; });
+    for (int64_t item = 0; item < 64; ++item)
+      ASSERT_EQ(calls[static_cast<size_t>(item)].load(), item < n_items ? 1 : 0)
+          << "job " << job << ", item " << item;
+  }
+}
+
 TEST(ThreadPool, WakesAfterItFellAsleep) {
   ThreadPool pool(3);
   for (int round = 0; round < 5; ++round) {
