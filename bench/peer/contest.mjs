@@ -85,7 +85,10 @@ async function turn() {
 }
 
 const sorted = (values) => [...values].sort((a, b) => a - b);
-const median = (values) => sorted(values)[Math.floor(values.length / 2)];
+const median = (values) => {
+  const v = sorted(values), half = Math.floor(v.length / 2);
+  return v.length % 2 === 1 ? v[half] : (v[half - 1] + v[half]) / 2;
+};
 const round = (value) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
 
 mkdirSync(work, {recursive: true});

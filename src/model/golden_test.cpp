@@ -193,7 +193,9 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Isa>> {
   void check_states(const cache::Sequence& sequence) const {
     const cache::Layout& layout = sequence.layout();
     const auto expect_norm = [&](double found, const Json& expected, const char* what, int layer) {
-      EXPECT_NEAR(found / expected.get<double>(), 1.0, tolerance_) << what << " of layer " << layer;
+      // Norms are sums over many values: no outlier of a single row moves them far.
+      EXPECT_NEAR(found / expected.get<double>(), 1.0, exact_ ? tolerance_ : kRoundedMedian)
+          << what << " of layer " << layer;
     };
     const auto norm = [](const float* x, int64_t n) {
       double sum = 0;
