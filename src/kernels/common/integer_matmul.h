@@ -7,9 +7,8 @@
 // the end of each block. The lanes are summed in a fixed tree. Neither rows nor tokens worked on beside an
 // element change the order of its sum: tiles only decide which independent sums are worked on together.
 //
-// Nothing is decoded to memory: codes are unpacked in registers for up to four tokens. Where there are four
-// tokens and more, their codes are first laid side by side in scratch, so that a tile reads one stream and
-// not four, and a strip of rows stays in the first-level cache while the tokens pass by.
+// Nothing is decoded to memory: codes are unpacked in registers for up to four tokens, and a strip of four
+// rows stays in the first-level cache while the tokens pass by.
 #pragma once
 
 #include <immintrin.h>
@@ -25,24 +24,9 @@ template <class S, class Decoder>
 class IntegerMatmul {
  public:
   static void run(const MatmulArgs& args) {
-    const int64_t packable = args.n_tokens / kQuad * kQuad;
-    const int64_t max_tokens = packed_tokens(args.n_cols);
-    for (int64_t first = 0; first < packable; first += max_tokens) {
-      const int64_t n_tokens = smaller(max_tokens, packable - first);
-      pack(args, first, n_tokens);
-      for (int64_t row = args.row_begin; row < args.row_end; row += kStrip)
-        for (int64_t token = 0; token < n_tokens; token += kQuad)
-          for (int64_t r = row; r < smaller(row + kStrip, args.row_end); r += 2)
-            packed_tile(args, r, first + token, Quad::in(args.scratch, token, args.n_cols));
-    }
-    for (int64_t row = args.row_begin; row < args.row_end && packable < args.n_tokens; row += 4) {
-      int64_t token = packable;
-      if (token + 2 <= args.n_tokens) {
-        tile<2, 2>(args, row, token);
-        tile<2, 2>(args, row + 2, token);
-        token += 2;
-      }
-      if (token < args.n_tokens) tile<4, 1>(args, row, token);
+    for (int64_t first = 0; first < args.n_tokens; first += kTokenBlock) {
+      const int64_t end = smaller(first + kTokenBlock, args.n_tokens);
+      for (int64_t row = args.row_begin; row < args.row_end; row += kStrip) strip(args, row, first, end);
     }
   }
 
@@ -50,99 +34,20 @@ class IntegerMatmul {
   using Block = typename Decoder::Block;
   static constexpr int kScales = Decoder::kGroups * Decoder::kScales;
   using State = BlockScales<kScales, Decoder::kOffset>;
-  static constexpr int64_t kQuad = 4;
-  /// Rows whose weights stay in the first-level cache beside four tokens.
-  static constexpr int64_t kStrip = 8;
+  static constexpr int64_t kStrip = 4;
+  /// Their codes stay in the second-level cache while the rows of a call pass by.
+  static constexpr int64_t kTokenBlock = 64;
 
-  /// Four tokens in scratch: for each group of 32 columns their codes, [4][32], and their scales, [4].
-  struct Quad {
-    int8_t* codes;
-    float* scales;
-    static constexpr int64_t bytes(int64_t n_cols) { return kQuad * (n_cols + n_cols / kQuantizedGroup * 4); }
-    static Quad in(float* scratch, int64_t token, int64_t n_cols) {
-      auto* begin = reinterpret_cast<int8_t*>(scratch) + token / kQuad * bytes(n_cols);
-      return {begin, reinterpret_cast<float*>(begin + kQuad * n_cols)};
+  /// Rows [row, row + kStrip), as far as they are asked for, for tokens [token, end).
+  static void strip(const MatmulArgs& args, int64_t row, int64_t token, int64_t end) {
+    for (; token + 4 <= end; token += 4)
+      for (int r = 0; r < kStrip; ++r) tile<1, 4>(args, row + r, token);
+    if (token + 2 <= end) {
+      tile<2, 2>(args, row, token);
+      tile<2, 2>(args, row + 2, token);
+      token += 2;
     }
-  };
-
-  /// As many as scratch has room for; they stay in the second-level cache while the rows of a call pass by.
-  static int64_t packed_tokens(int64_t n_cols) {
-    const int64_t room = panel_rows(n_cols) * panel_row_floats(n_cols) * static_cast<int64_t>(sizeof(float));
-    return smaller(64, room / Quad::bytes(n_cols) * kQuad);
-  }
-
-  static void pack(const MatmulArgs& args, int64_t first, int64_t n_tokens) {
-    for (int64_t token = 0; token < n_tokens; token += kQuad) {
-      const Quad quad = Quad::in(args.scratch, token, args.n_cols);
-      for (int64_t t = 0; t < kQuad; ++t) {
-        const QuantizedRow& row = args.quantized[first + token + t];
-        for (int64_t g = 0; g < args.n_cols / kQuantizedGroup; ++g) {
-          const __m256i codes = load_32(row.codes + g * kQuantizedGroup);
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(quad.codes + (g * kQuad + t) * kQuantizedGroup),
-                              codes);
-          quad.scales[g * kQuad + t] = row.scales[g];
-        }
-      }
-    }
-  }
-
-  /// Rows row and row + 1 (if it is asked for) of four tokens.
-  static void packed_tile(const MatmulArgs& args, int64_t row, int64_t token, const Quad& x) {
-    constexpr int kRows = 2;
-    const Block* blocks[kRows];
-    const int64_t n_rows = smaller(kRows, args.row_end - row);
-    for (int r = 0; r < kRows; ++r) blocks[r] = row_blocks(args, row + smaller(r, n_rows - 1));
-    __m256 sum[kRows][kQuad];
-    for (int r = 0; r < kRows; ++r)
-      for (int t = 0; t < kQuad; ++t) sum[r][t] = _mm256_setzero_ps();
-    const int8_t* codes = x.codes;
-    const float* scales = x.scales;
-    const int64_t n_blocks = args.n_cols / Block::kElems;
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      State state[kRows];
-      for (int r = 0; r < kRows; ++r) Decoder::open(blocks[r][b], 1.0f, state[r]);
-      for (int first = 0; first < Decoder::kGroups; first += Decoder::kPeriod) {
-        unrolled<Decoder::kPeriod>([&](auto phase) __attribute__((always_inline)) {
-          const int group = first + phase.value;
-          alignas(16) float products[kRows][Decoder::kScales][kQuad];
-          for (int r = 0; r < kRows; ++r)
-            for (int i = 0; i < Decoder::kScales; ++i)
-              _mm_store_ps(products[r][i],
-                           _mm_mul_ps(_mm_broadcast_ss(&state[r].scale[group * Decoder::kScales + i]),
-                                      _mm_loadu_ps(scales)));
-          __m256i weights[kRows];
-          for (int r = 0; r < kRows; ++r)
-            weights[r] = Decoder::template codes<phase.value>(blocks[r][b], first);
-          for (int t = 0; t < kQuad; ++t) {
-            const __m256i activations = load_32(codes + t * kQuantizedGroup);
-            for (int r = 0; r < kRows; ++r) {
-              const __m256 dots = _mm256_cvtepi32_ps(multiply_codes(weights[r], activations));
-              __m256 scale;
-              if constexpr (Decoder::kScales == 1) {
-                scale = _mm256_broadcast_ss(&products[r][0][t]);
-              } else {
-                scale = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_broadcast_ss(&products[r][0][t])),
-                                             _mm_broadcast_ss(&products[r][1][t]), 1);
-              }
-              sum[r][t] = _mm256_fmadd_ps(dots, scale, sum[r][t]);
-            }
-          }
-          codes += kQuad * kQuantizedGroup;
-          scales += kQuad;
-        });
-      }
-      if constexpr (Decoder::kOffset)
-        for (int r = 0; r < kRows; ++r)
-          for (int t = 0; t < kQuad; ++t)
-            sum[r][t] = add_offsets(state[r].offset,
-                                    args.quantized[token + t].sums + b * Decoder::kGroups * 2, sum[r][t]);
-    }
-    for (int64_t r = 0; r < n_rows; ++r) {
-      alignas(16) float result[kQuad];
-      _mm_store_ps(result, _mm_mul_ps(sum_8_lanes(sum[r][0], sum[r][1], sum[r][2], sum[r][3]),
-                                      _mm_set1_ps(args.scale)));
-      for (int t = 0; t < kQuad; ++t) args.y[token + t][row + r] = result[t];
-    }
+    if (token < end) tile<4, 1>(args, row, token);
   }
 
   static const Block* row_blocks(const MatmulArgs& args, int64_t row) {
@@ -163,7 +68,7 @@ class IntegerMatmul {
     for (int r = 0; r < kRows; ++r)
       for (int t = 0; t < kTokens; ++t) sum[r][t] = _mm256_setzero_ps();
     const int64_t n_blocks = args.n_cols / Block::kElems;
-    const int64_t ahead = 4 * args.row_bytes;
+    const int64_t ahead = kStrip * args.row_bytes;
     for (int64_t b = 0; b < n_blocks; ++b)
       for (int r = 0; r < kRows; ++r) {
         if constexpr (kTokens == 1) prefetch(reinterpret_cast<const uint8_t*>(blocks[r] + b) + ahead);
