@@ -1,6 +1,6 @@
 // Speed of the matmuls by format: GB/s of packed weights (what decoding is bound by) and GFLOP/s (what
 // prefill is bound by), in the shapes of the 80B model's experts. Names:
-// Matmul/FORMAT/ROWSxCOLS/tokens:N/threads:T.
+// Matmul/FORMAT/ROWSxCOLS/rows|strips/tokens:N/threads:T.
 //
 //   kernels_bench --benchmark_filter='Q4_K/.*tokens:1/' --benchmark_repetitions=5
 //
@@ -35,23 +35,24 @@ AlignedBuffer make_weights() {
   return buffer;
 }
 
-void run_matmul(benchmark::State& state, const quant::Format& format, Shape shape, int64_t n_tokens,
-                Isa isa) {
+void run_matmul(benchmark::State& state, const quant::Format& format, Shape shape, int64_t n_tokens, Isa isa,
+                bool in_strips) {
   static const AlignedBuffer weights = make_weights();
   const Matmul& matmul = kernels_for(isa).matmul[static_cast<size_t>(format.type)];
-  const MatmulFn function = n_tokens <= 8 ? matmul.decode : matmul.prefill;
+  const MatmulFn function = in_strips ? matmul.strips : matmul.rows;
   std::vector<float> activations(n_tokens * shape.n_cols), results(n_tokens * shape.n_rows);
   for (size_t i = 0; i < activations.size(); ++i) activations[i] = static_cast<float>(i % 17) - 8.5f;
   std::vector<float> scratch(matmul_scratch_floats(shape.n_cols));
   std::vector<const float*> x(n_tokens);
   std::vector<float*> y(n_tokens);
-  std::vector<int8_t> codes(activations.size());
-  std::vector<float> scales(activations.size() / kQuantizedGroup), sums(activations.size() / 16);
-  std::vector<QuantizedRow> quantized(n_tokens);
+  AlignedBuffer rounded =
+      AlignedBuffer::allocate(activations.size() / kQuantizedGroup * sizeof(QuantizedGroup), "activations")
+          .value();
+  std::vector<const QuantizedGroup*> quantized(n_tokens);
   for (int64_t t = 0; t < n_tokens; ++t) {
-    const int64_t begin = t * shape.n_cols;
-    quantized[t] = {codes.data() + begin, scales.data() + begin / kQuantizedGroup, sums.data() + begin / 16};
-    kernels_for(isa).quantize(activations.data() + begin, shape.n_cols, quantized[t]);
+    QuantizedGroup* groups = rounded.as<QuantizedGroup>().data() + t * shape.n_cols / kQuantizedGroup;
+    kernels_for(isa).quantize(activations.data() + t * shape.n_cols, shape.n_cols, groups);
+    quantized[t] = groups;
     x[t] = activations.data() + t * shape.n_cols;
     y[t] = results.data() + t * shape.n_rows;
   }
@@ -87,14 +88,19 @@ void register_all(Isa isa) {
     for (const Shape shape : {Shape{512, 2048}, Shape{2048, 512}})
       for (const int64_t n_tokens :
            {int64_t{1}, int64_t{4}, int64_t{8}, int64_t{10}, int64_t{64}, kMaxTokens}) {
-        const std::string name =
-            fmt::format("Matmul/{}/{}x{}/tokens:{}", format.name, shape.n_rows, shape.n_cols, n_tokens);
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [&format, shape, n_tokens, isa](benchmark::State& state) {
-                                       run_matmul(state, format, shape, n_tokens, isa);
-                                     })
-            ->ThreadRange(1, 2)
-            ->UseRealTime();
+        for (const bool in_strips : {false, true}) {
+          // Random blocks stand for rows and strips alike: speed does not depend on the codes.
+          if (in_strips && kernels_for(isa).matmul[static_cast<size_t>(format.type)].strips == nullptr)
+            continue;
+          const std::string name = fmt::format("Matmul/{}/{}x{}/{}/tokens:{}", format.name, shape.n_rows,
+                                               shape.n_cols, in_strips ? "strips" : "rows", n_tokens);
+          benchmark::RegisterBenchmark(name.c_str(),
+                                       [&format, shape, n_tokens, isa, in_strips](benchmark::State& state) {
+                                         run_matmul(state, format, shape, n_tokens, isa, in_strips);
+                                       })
+              ->ThreadRange(1, 2)
+              ->UseRealTime();
+        }
       }
 }
 

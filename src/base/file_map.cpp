@@ -6,10 +6,24 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
 namespace packmule {
+namespace {
+
+/// The whole pages in `part`, or with those that it touches.
+void advise(std::span<const std::byte> part, bool touched, int advice) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto down = [page](uintptr_t address) { return address / page * page; };
+  const auto begin = reinterpret_cast<uintptr_t>(part.data());
+  const uintptr_t first = down(touched ? begin : begin + page - 1);
+  const uintptr_t last = down(begin + part.size() + (touched ? page - 1 : 0));
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, advice);
+}
+
+}  // namespace
 
 FileMap::FileMap(FileMap&& other) noexcept
     : bytes_(std::exchange(other.bytes_, {})), path_(std::move(other.path_)) {}
@@ -32,7 +46,7 @@ Result<FileMap> FileMap::open(const std::string& path) {
     int fd;
     ~Closer() { close(fd); }
   } closer{fd};
-  struct stat info{};
+  struct stat info {};
   if (fstat(fd, &info) != 0) return fail(ErrorKind::kIo, "cannot stat {}: {}", path, std::strerror(errno));
   if (!S_ISREG(info.st_mode)) return fail(ErrorKind::kIo, "cannot open {}: expected a regular file", path);
   FileMap map;
@@ -43,6 +57,18 @@ Result<FileMap> FileMap::open(const std::string& path) {
   if (address == MAP_FAILED) return fail(ErrorKind::kIo, "cannot map {}: {}", path, std::strerror(errno));
   map.bytes_ = {static_cast<const std::byte*>(address), size};
   return map;
+}
+
+void FileMap::will_read(std::span<const std::byte> part) const {
+#ifdef MADV_POPULATE_READ
+  advise(part, true, MADV_POPULATE_READ);  // one call instead of a fault for every few pages
+#else
+  advise(part, true, MADV_WILLNEED);
+#endif
+}
+
+void FileMap::was_read(std::span<const std::byte> part) const {
+  advise(part, false, MADV_DONTNEED);
 }
 
 }  // namespace packmule

@@ -22,6 +22,13 @@ class FileMap {
   static Result<FileMap> open(const std::string& path);
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+  // Advice on a part of the bytes; only speed and memory depend on it.
+  /// All of it is read next.
+  void will_read(std::span<const std::byte> part) const;
+  /// It is not needed for now: it counts no longer as this process's memory. Read again, it is paged in
+  /// again.
+  void was_read(std::span<const std::byte> part) const;
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:

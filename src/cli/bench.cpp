@@ -183,6 +183,7 @@ Status bench(const BenchOptions& options) {
   model_options.ubatch_size = n_at_once;
   model_options.k_type = options.engine.k_type;
   model_options.v_type = options.engine.v_type;
+  model_options.load_mode = options.engine.load_mode;
   PACKMULE_TRY(const auto model, model::Model::load(file, model_options, threads));
   int64_t capacity = 0;
   for (const Measurement& measurement : measurements) capacity = std::max(capacity, measurement.n_tokens);

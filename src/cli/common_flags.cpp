@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,11 @@ namespace {
 
 constexpr const char* kGpuLayers = "--n-gpu-layers,--gpu-layers";
 constexpr const char* kNoEffect = " (accepted, changes nothing)";
+
+const std::map<std::string, model::LoadMode> kLoadModes = {{"auto", model::LoadMode::kAuto},
+                                                           {"mmap", model::LoadMode::kMmap},
+                                                           {"copy", model::LoadMode::kCopy},
+                                                           {"repack", model::LoadMode::kRepack}};
 
 /// A flag of the family whose answer is "not on a GPU yet".
 void add_gpu_flag(CLI::App& verb, const std::string& flag, const char* what) {
@@ -72,6 +78,11 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   add_cache_flags(verb, options.k_type, options.v_type);
+  verb.add_option("--load-mode", options.load_mode,
+                  "Weights: auto, mmap (used in the file), copy, repack (copied and interleaved: fastest)")
+      ->transform(CLI::CheckedTransformer(kLoadModes))
+      ->type_name("MODE")
+      ->default_str("auto");
 
   verb.add_option_function<std::string>(
           "--flash-attn", [](const std::string&) {},
@@ -162,7 +173,8 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
 void add_accepted_flags(CLI::App& verb) {
   verb.add_flag_callback(
       "--jinja", [] {}, std::string("Chat templates are always rendered by Jinja") + kNoEffect);
-  verb.add_flag_callback("--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
+  verb.add_flag_callback(
+      "--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
   verb.add_option_function<int>(
           "--parallel",
           [](int n) {

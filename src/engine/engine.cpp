@@ -68,7 +68,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
 
   impl->threads = std::make_unique<ThreadPool>(impl->options.n_threads);
   const model::ModelOptions model_options{isa, impl->options.ubatch_size, impl->options.k_type,
-                                          impl->options.v_type};
+                                          impl->options.v_type, impl->options.load_mode};
   PACKMULE_TRY(impl->model, model::Model::load(impl->file, model_options, *impl->threads));
   finished(3);
 

@@ -99,6 +99,10 @@ class File {
   [[nodiscard]] const Value* find(std::string_view key) const;               // null when absent
   [[nodiscard]] const TensorInfo* find_tensor(std::string_view name) const;  // null when absent
 
+  /// Advice on bytes of a tensor (base/file_map.h); nothing happens with bytes that are the caller's.
+  void will_read(std::span<const std::byte> part) const;
+  void was_read(std::span<const std::byte> part) const;
+
   // Typed access; the error names file, key, expected and found. Integers of any width and sign are accepted
   // where the value fits.
   [[nodiscard]] bool has(std::string_view key) const { return find(key) != nullptr; }

@@ -1,6 +1,9 @@
 #include "kernels/kernels.h"
 
+#include <algorithm>
+
 #include "kernels/common/panel.h"
+#include "kernels/common/strip_scratch.h"
 #include "kernels/variants.h"
 
 namespace packmule::kernels {
@@ -38,7 +41,8 @@ const Kernels& kernels_for(Isa isa) {
 }
 
 int64_t matmul_scratch_floats(int64_t n_cols) {
-  return panel_rows(n_cols) * panel_row_floats(n_cols);
+  return std::max(panel_rows(n_cols) * panel_row_floats(n_cols),
+                  kStripScratchBytes / static_cast<int64_t>(sizeof(float)));
 }
 
 }  // namespace packmule::kernels

@@ -6,38 +6,44 @@
 // type.
 //
 // Bits: within one variant the result for one output element depends only on that element's inputs. It is the
-// same for any row range, any number of tokens in the call, the decode or the prefill entry, any thread
-// count. (Sequences in one batch get the bits they get alone.) ref and the SIMD variants differ from each
-// other by rounding only.
+// same for any row range, any number of tokens in the call, weights as the file has them or in strips, any
+// thread count. (Sequences in one batch get the bits they get alone.) ref and the SIMD variants differ from
+// each other by rounding only.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "base/cpu.h"
+#include "kernels/strip_layout.h"
 #include "quant/format.h"
 
 namespace packmule::kernels {
 
-/// Activations rounded to bytes in groups of 32, the usual partner of block formats: x[c] is about
-/// scales[c / 32] * codes[c].
-struct QuantizedRow {
-  int8_t* codes = nullptr;  // n_cols, -127 to 127
-  float* scales = nullptr;  // n_cols / 32: largest magnitude of the group / 127
-  float* sums = nullptr;    // n_cols / 16: scale * code summed over 16, what an offset is multiplied with
+/// Activations rounded to bytes, the usual partner of block formats: 32 neighbours in one cache line, with
+/// what a product with them needs. x[i] is about scale * codes[i].
+struct alignas(64) QuantizedGroup {
+  int8_t codes[32];           // -127 to 127
+  float scale;                // largest magnitude / 127
+  float sum;                  // scale * sum of all codes: what an offset is multiplied with
+  float half_sum[2];          // the same for the first and the last 16
+  int32_t minus_sum;          // -sum of all codes: what a bias of unsigned codes is multiplied with
+  int32_t minus_half_sum[2];  // of the first and the last 16
+  int32_t unused;
 };
 inline constexpr int64_t kQuantizedGroup = 32;
+static_assert(sizeof(QuantizedGroup) == 64);
 
 /// y[t][r] = scale * sum_c W[r][c] * x[t][c], for r in [row_begin, row_end).
 struct MatmulArgs {
   const void* weights = nullptr;  // W [n_rows, n_cols] in block format, row 0
-  int64_t row_bytes = 0;          // distance between rows of W
+  int64_t row_bytes = 0;          // distance between rows of W; in strips, a sixteenth of that between strips
   int64_t row_begin = 0;
   int64_t row_end = 0;
   int64_t n_cols = 0;               // a multiple of the format's block
   const float* const* x = nullptr;  // n_tokens pointers to n_cols floats
-  const QuantizedRow* quantized =
-      nullptr;                // n_tokens rows, read instead of x by entries with takes_quantized
+  /// n_tokens pointers to n_cols / 32 groups, read instead of x by entries with takes_quantized
+  const QuantizedGroup* const* quantized = nullptr;
   float* const* y = nullptr;  // n_tokens pointers; element r of y[t] is row r
   int64_t n_tokens = 0;
   float scale = 1.0f;        // the tensor's `.scale`, 1 when it has none
@@ -48,10 +54,16 @@ using MatmulFn = void (*)(const MatmulArgs& args);
 /// Floats of scratch that any matmul of rows of n_cols elements needs.
 [[nodiscard]] int64_t matmul_scratch_floats(int64_t n_cols);
 
+/// Writes kStripRows rows of n_cols elements, row_bytes apart, as one strip (strip_layout.h) of as many
+/// bytes.
+using InterleaveFn = void (*)(const void* rows, int64_t row_bytes, int64_t n_cols, void* strip);
+
 struct Matmul {
-  bool takes_quantized = false;  // both functions read MatmulArgs::quantized
-  MatmulFn decode = nullptr;     // few tokens (1 to 8 are what it is made for): bound by the bytes of W
-  MatmulFn prefill = nullptr;    // many tokens: bound by arithmetic
+  bool takes_quantized = false;  // the functions read MatmulArgs::quantized
+  MatmulFn rows = nullptr;       // W as the file has it
+  MatmulFn strips =
+      nullptr;  // W in strips, row_begin and row_end multiples of kStripRows; null: not for this format
+  InterleaveFn interleave = nullptr;  // makes such a strip
 };
 
 /// Attention of some query heads that share one KV head, over one sequence's cache.
@@ -121,7 +133,7 @@ struct Kernels {
   void (*sigmoid_gate)(float* x, const float* gate, int64_t n);
   /// codes = round to nearest even of x * (127 / largest magnitude of the group); n a multiple of
   /// kQuantizedGroup. Every variant gives the same bits.
-  void (*quantize)(const float* x, int64_t n, const QuantizedRow& out);
+  void (*quantize)(const float* x, int64_t n, QuantizedGroup* out);
   /// y += a * x
   void (*axpy)(float a, const float* x, int64_t n, float* y);
   /// sum_i x[i] * y[i]

@@ -25,12 +25,6 @@ constexpr double kTolerance = 1e-5;
 constexpr float kGuard = -7.25e33f;
 constexpr int64_t kGuards = 9;
 
-struct Entry {
-  const char* name;
-  MatmulFn Matmul::* function;
-};
-constexpr Entry kEntries[] = {{"decode", &Matmul::decode}, {"prefill", &Matmul::prefill}};
-
 /// Memory of exactly this size from the heap, aligned for any block: AddressSanitizer sees a byte too far.
 template <class T>
 std::unique_ptr<T[]> exact(int64_t n) {
@@ -65,16 +59,15 @@ std::vector<std::string> moderate_blocks(const Format& format) {
 
 /// A row of activations in quantized form, with what that form stands for.
 struct QuantizedStorage {
-  QuantizedStorage(const float* x, int64_t n)
-      : codes(exact<int8_t>(n)), scales(exact<float>(n / kQuantizedGroup)), sums(exact<float>(n / 16)) {
-    kernels_for(Isa::kRef).quantize(x, n, row());
-    for (int64_t c = 0; c < n; ++c)
-      values.push_back(scales[c / kQuantizedGroup] * static_cast<float>(codes[c]));
+  QuantizedStorage(const float* x, int64_t n) : groups(exact<QuantizedGroup>(n / kQuantizedGroup)) {
+    kernels_for(Isa::kRef).quantize(x, n, groups.get());
+    for (int64_t c = 0; c < n; ++c) {
+      const QuantizedGroup& group = groups[c / kQuantizedGroup];
+      values.push_back(group.scale * static_cast<float>(group.codes[c % kQuantizedGroup]));
+    }
   }
-  [[nodiscard]] QuantizedRow row() const { return {codes.get(), scales.get(), sums.get()}; }
 
-  std::unique_ptr<int8_t[]> codes;
-  std::unique_ptr<float[]> scales, sums;
+  std::unique_ptr<QuantizedGroup[]> groups;
   std::vector<float> values;
 };
 
@@ -101,19 +94,52 @@ class Problem {
       if (n_cols % kQuantizedGroup != 0) continue;
       stored_.emplace_back(x_.back(), n_cols);
       std::copy(stored_.back().values.begin(), stored_.back().values.end(), tokens_.back().get());
-      quantized_.push_back(stored_.back().row());
+      quantized_.push_back(stored_.back().groups.get());
     }
     scratch_ = exact<float>(matmul_scratch_floats(n_cols));
+  }
+
+  /// Interleaves what fills whole strips; run_strips() can be called after it.
+  void interleave(const Matmul& matmul) {
+    strips_ = exact<uint8_t>(std::max<int64_t>(1, n_rows_ * row_bytes_));
+    for (int64_t row = 0; row + kStripRows <= n_rows_; row += kStripRows)
+      matmul.interleave(weights_.get() + row * row_bytes_, row_bytes_, n_cols_,
+                        strips_.get() + row * row_bytes_);
+  }
+
+  std::vector<float> run_strips(const Matmul& matmul, int64_t row_begin, int64_t row_end, int64_t n_tokens) {
+    return call(matmul.strips, strips_.get(), row_begin, row_end, n_tokens, 1.0f);
   }
 
   /// Fails the test when anything but the asked-for rows of the asked-for tokens is written.
   std::vector<float> run(MatmulFn matmul, int64_t row_begin, int64_t row_end, int64_t n_tokens,
                          float scale = 1.0f) {
+    return call(matmul, weights_.get(), row_begin, row_end, n_tokens, scale);
+  }
+
+  /// sum_c |W[r][c] * x[t][c]| as [n_tokens][n_rows], the measure of a tolerance.
+  [[nodiscard]] std::vector<double> abs_sums() const {
+    std::vector<double> sums(n_tokens_ * n_rows_);
+    std::vector<float> row(n_cols_);
+    for (int64_t r = 0; r < n_rows_; ++r) {
+      format_.decode(weights_.get() + r * row_bytes_, row.data(), n_cols_);
+      for (int64_t t = 0; t < n_tokens_; ++t)
+        for (int64_t c = 0; c < n_cols_; ++c)
+          sums[t * n_rows_ + r] += std::abs(static_cast<double>(row[c]) * static_cast<double>(x_[t][c]));
+    }
+    return sums;
+  }
+
+  [[nodiscard]] int64_t n_rows() const { return n_rows_; }
+
+ private:
+  std::vector<float> call(MatmulFn matmul, const uint8_t* weights, int64_t row_begin, int64_t row_end,
+                          int64_t n_tokens, float scale) {
     std::vector<std::vector<float>> rows(n_tokens, std::vector<float>(n_rows_ + 2 * kGuards, kGuard));
     std::vector<float*> y;
     for (auto& row : rows) y.push_back(row.data() + kGuards);
     std::fill_n(scratch_.get(), matmul_scratch_floats(n_cols_), std::numeric_limits<float>::quiet_NaN());
-    matmul({.weights = weights_.get(),
+    matmul({.weights = weights,
             .row_bytes = row_bytes_,
             .row_begin = row_begin,
             .row_end = row_end,
@@ -135,29 +161,14 @@ class Problem {
     return result;
   }
 
-  /// sum_c |W[r][c] * x[t][c]| as [n_tokens][n_rows], the measure of a tolerance.
-  [[nodiscard]] std::vector<double> abs_sums() const {
-    std::vector<double> sums(n_tokens_ * n_rows_);
-    std::vector<float> row(n_cols_);
-    for (int64_t r = 0; r < n_rows_; ++r) {
-      format_.decode(weights_.get() + r * row_bytes_, row.data(), n_cols_);
-      for (int64_t t = 0; t < n_tokens_; ++t)
-        for (int64_t c = 0; c < n_cols_; ++c)
-          sums[t * n_rows_ + r] += std::abs(static_cast<double>(row[c]) * static_cast<double>(x_[t][c]));
-    }
-    return sums;
-  }
-
-  [[nodiscard]] int64_t n_rows() const { return n_rows_; }
-
- private:
   const Format& format_;
   int64_t n_rows_, n_cols_, n_tokens_, row_bytes_;
   std::unique_ptr<uint8_t[]> weights_;
   std::vector<std::unique_ptr<float[]>> tokens_;
   std::vector<const float*> x_;
   std::vector<QuantizedStorage> stored_;
-  std::vector<QuantizedRow> quantized_;
+  std::vector<const QuantizedGroup*> quantized_;
+  std::unique_ptr<uint8_t[]> strips_;
   std::unique_ptr<float[]> scratch_;
 };
 
@@ -170,9 +181,8 @@ class MatmulTest : public ::testing::TestWithParam<std::tuple<Isa, size_t>> {
       GTEST_SKIP() << "this processor or system has no usable " << isa_name(isa) << ": not tested here";
     kernels_ = &kernels_for(isa);
     matmul_ = &kernels_->matmul[static_cast<size_t>(format_->type)];
-    ASSERT_NE(matmul_->decode, nullptr);
-    ASSERT_NE(matmul_->prefill, nullptr);
-    ref_ = kernels_for(Isa::kRef).matmul[static_cast<size_t>(format_->type)].decode;
+    ASSERT_NE(matmul_->rows, nullptr);
+    ref_ = kernels_for(Isa::kRef).matmul[static_cast<size_t>(format_->type)].rows;
     ASSERT_NE(ref_, nullptr);
   }
 
@@ -195,82 +205,129 @@ class MatmulTest : public ::testing::TestWithParam<std::tuple<Isa, size_t>> {
 TEST_P(MatmulTest, AgreesWithRef) {
   constexpr int64_t kMaxTokens = 64;
   for (const int64_t n_cols : column_counts()) {
-    // A panel of decoded rows and the tiles in it are what the kernels' rows are cut into.
+    // Whole strips, pairs of them, panels of decoded rows, and rows that are left over.
     Problem problem(*format_, 101, n_cols, kMaxTokens);
     const int64_t n_rows = problem.n_rows();
     const std::vector<float> expected = problem.run(ref_, 0, n_rows, kMaxTokens);
     const std::vector<double> abs_sums = problem.abs_sums();
-    for (const Entry& entry : kEntries) {
-      for (const int64_t rows : {0, 1, 3, 5, 7, 11, 13, 31, 33, 95, 97, 101}) {
-        for (const int64_t n_tokens : {0, 1, 2, 3, 5, 8, 9, 13, 64}) {
-          const std::vector<float> got = problem.run(matmul_->*entry.function, 0, rows, n_tokens);
-          for (int64_t t = 0; t < n_tokens; ++t)
-            for (int64_t r = 0; r < rows; ++r) {
-              const int64_t i = t * n_rows + r;
-              const double error = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
-              ASSERT_LE(error, kTolerance * abs_sums[i])
-                  << entry.name << ", " << n_cols << " columns, " << rows << " rows, " << n_tokens
-                  << " tokens: row " << r << " of token " << t << " is " << got[i] << " instead of "
-                  << expected[i];
-            }
-        }
+    for (const int64_t rows : {0, 1, 3, 5, 7, 11, 13, 15, 16, 17, 31, 33, 95, 97, 101}) {
+      for (const int64_t n_tokens : {0, 1, 2, 3, 5, 8, 9, 13, 64}) {
+        const std::vector<float> got = problem.run(matmul_->rows, 0, rows, n_tokens);
+        for (int64_t t = 0; t < n_tokens; ++t)
+          for (int64_t r = 0; r < rows; ++r) {
+            const int64_t i = t * n_rows + r;
+            const double error = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
+            ASSERT_LE(error, kTolerance * abs_sums[i])
+                << n_cols << " columns, " << rows << " rows, " << n_tokens << " tokens: row " << r
+                << " of token " << t << " is " << got[i] << " instead of " << expected[i];
+          }
       }
     }
   }
 }
 
-// A row longer than a panel's budget of floats: the panel then has its smallest number of rows.
-TEST_P(MatmulTest, AgreesWithRefOnLongRows) {
-  Problem problem(*format_, 13, 8192 + 256, 3);
-  const std::vector<float> expected = problem.run(ref_, 0, 13, 3);
-  const std::vector<double> abs_sums = problem.abs_sums();
-  for (const Entry& entry : kEntries) {
-    for (const int64_t n_tokens : {1, 3}) {
-      const std::vector<float> got = problem.run(matmul_->*entry.function, 0, 13, n_tokens);
+// More columns, and then more tokens, than a kernel works on at once.
+TEST_P(MatmulTest, AgreesWithRefOnLongRowsAndManyTokens) {
+  const std::pair<int64_t, int64_t> shapes[] = {{8192 + 256, 3}, {256, 301}};
+  for (const auto& [n_cols, n_tokens] : shapes) {
+    Problem problem(*format_, 35, n_cols, n_tokens);
+    const std::vector<float> expected = problem.run(ref_, 0, 35, n_tokens);
+    const std::vector<double> abs_sums = problem.abs_sums();
+    for (const int64_t n : {int64_t{1}, n_tokens}) {
+      const std::vector<float> got = problem.run(matmul_->rows, 0, 35, n);
       for (size_t i = 0; i < got.size(); ++i)
         ASSERT_LE(std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i])),
                   kTolerance * abs_sums[i])
-            << entry.name << ", " << n_tokens << " tokens, element " << i;
+            << n_cols << " columns, " << n << " tokens, element " << i;
     }
   }
 }
 
-TEST_P(MatmulTest, SameBitsForAnyRowsTokensAndEntry) {
+TEST_P(MatmulTest, SameBitsForAnyRowsAndTokens) {
   constexpr int64_t kRows = 67, kTokens = 13;
   for (const int64_t n_cols : {column_counts().front(), column_counts().back()}) {
     Problem problem(*format_, kRows, n_cols, kTokens);
-    const std::vector<float> all = problem.run(matmul_->prefill, 0, kRows, kTokens);
-    for (const Entry& entry : kEntries) {
-      const std::pair<int64_t, int64_t> ranges[] = {{0, kRows}, {0, 1},   {1, 2},  {2, 5},
-                                                    {3, 37},    {36, 66}, {66, 67}};
-      for (const auto& [begin, end] : ranges) {
-        for (const int64_t n_tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13}) {
-          const std::vector<float> some = problem.run(matmul_->*entry.function, begin, end, n_tokens);
-          for (int64_t t = 0; t < n_tokens; ++t)
-            ASSERT_EQ(
-                std::memcmp(&some[t * kRows + begin], &all[t * kRows + begin], (end - begin) * sizeof(float)),
-                0)
-                << entry.name << ", " << n_cols << " columns, rows " << begin << " to " << end << ", token "
-                << t << " of " << n_tokens;
-        }
+    const std::vector<float> all = problem.run(matmul_->rows, 0, kRows, kTokens);
+    const std::pair<int64_t, int64_t> ranges[] = {{0, kRows}, {0, 1},   {1, 2},  {2, 5},
+                                                  {3, 37},    {36, 66}, {66, 67}};
+    for (const auto& [begin, end] : ranges) {
+      for (const int64_t n_tokens : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}) {
+        const std::vector<float> some = problem.run(matmul_->rows, begin, end, n_tokens);
+        for (int64_t t = 0; t < n_tokens; ++t)
+          ASSERT_EQ(
+              std::memcmp(&some[t * kRows + begin], &all[t * kRows + begin], (end - begin) * sizeof(float)),
+              0)
+              << n_cols << " columns, rows " << begin << " to " << end << ", token " << t << " of "
+              << n_tokens;
       }
     }
+  }
+}
+
+TEST_P(MatmulTest, SameBitsInStrips) {
+  ASSERT_EQ(matmul_->strips != nullptr, matmul_->interleave != nullptr);
+  if (matmul_->strips == nullptr) return;  // which formats must have them: MatmulTable below
+  constexpr int64_t kRows = 5 * kStripRows, kTokens = 139;
+  for (const int64_t n_cols : {column_counts().front(), column_counts().back()}) {
+    Problem problem(*format_, kRows, n_cols, kTokens);
+    problem.interleave(*matmul_);
+    const std::vector<float> all = problem.run(matmul_->rows, 0, kRows, kTokens);
+    const std::pair<int64_t, int64_t> ranges[] = {{0, kRows}, {0, 16}, {16, 64}, {64, 80}};
+    for (const auto& [begin, end] : ranges) {
+      for (const int64_t n_tokens : {1, 2, 3, 4, 6, 9, 13, 139}) {
+        const std::vector<float> some = problem.run_strips(*matmul_, begin, end, n_tokens);
+        for (int64_t t = 0; t < n_tokens; ++t)
+          ASSERT_EQ(
+              std::memcmp(&some[t * kRows + begin], &all[t * kRows + begin], (end - begin) * sizeof(float)),
+              0)
+              << n_cols << " columns, rows " << begin << " to " << end << ", token " << t << " of "
+              << n_tokens;
+      }
+    }
+  }
+}
+
+// strip_layout.h says where every byte goes.
+TEST_P(MatmulTest, InterleavesAsDrawn) {
+  if (matmul_->interleave == nullptr) return;
+  const StripLayout layout = strip_layout(format_->type);
+  ASSERT_EQ(4 * layout.n_dwords + layout.odd_bytes, format_->block_bytes);
+  for (const int64_t n_blocks : {1, 2, 5}) {
+    const int64_t row_bytes = n_blocks * format_->block_bytes;
+    const auto rows = exact<uint8_t>(kStripRows * row_bytes);
+    std::mt19937 random(5);
+    for (int64_t i = 0; i < kStripRows * row_bytes; ++i) rows[i] = static_cast<uint8_t>(random());
+    std::vector<uint8_t> expected;
+    const auto take = [&](int64_t block, int64_t at, int64_t n) {
+      for (int64_t r = 0; r < kStripRows; ++r) {
+        const uint8_t* from = rows.get() + r * row_bytes + block * format_->block_bytes + at;
+        expected.insert(expected.end(), from, from + n);
+      }
+    };
+    for (int64_t b = 0; b < n_blocks; ++b)
+      take(b, layout.odd_first ? 0 : 4 * layout.n_dwords, layout.odd_bytes);
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      std::vector<int> dword_at(layout.n_dwords, -1);
+      for (int i = 0; i < layout.n_dwords; ++i) dword_at.at(strip_place(format_->type, i)) = i;
+      for (const int i : dword_at) take(b, (layout.odd_first ? layout.odd_bytes : 0) + 4 * i, 4);
+    }
+    const auto strip = exact<uint8_t>(kStripRows * row_bytes);
+    matmul_->interleave(rows.get(), row_bytes, n_blocks * format_->block_elems, strip.get());
+    ASSERT_EQ(std::memcmp(strip.get(), expected.data(), expected.size()), 0) << n_blocks << " blocks";
   }
 }
 
 TEST_P(MatmulTest, AppliesTheScale) {
   constexpr int64_t kRows = 13;
   constexpr float kScale = -0.37f;
-  Problem problem(*format_, kRows, column_counts().back(), 5);
-  for (const Entry& entry : kEntries) {
-    for (const int64_t n_tokens : {1, 2, 5}) {
-      const std::vector<float> plain = problem.run(matmul_->*entry.function, 0, kRows, n_tokens);
-      const std::vector<float> scaled = problem.run(matmul_->*entry.function, 0, kRows, n_tokens, kScale);
-      // One rounding on either side, of the product or of both factors' product.
-      for (size_t i = 0; i < plain.size(); ++i)
-        ASSERT_LE(std::abs(scaled[i] - plain[i] * kScale), std::abs(plain[i]) * 0x1p-23f)
-            << entry.name << ", " << n_tokens << " tokens, element " << i;
-    }
+  Problem problem(*format_, kRows, column_counts().back(), 10);
+  for (const int64_t n_tokens : {1, 2, 10}) {
+    const std::vector<float> plain = problem.run(matmul_->rows, 0, kRows, n_tokens);
+    const std::vector<float> scaled = problem.run(matmul_->rows, 0, kRows, n_tokens, kScale);
+    // One rounding on either side, of the product or of both factors' product.
+    for (size_t i = 0; i < plain.size(); ++i)
+      ASSERT_LE(std::abs(scaled[i] - plain[i] * kScale), std::abs(plain[i]) * 0x1p-23f)
+          << n_tokens << " tokens, element " << i;
   }
 }
 
@@ -326,29 +383,27 @@ TEST_P(MatmulTest, DotProductsOfTheReferenceData) {
       dot_f64 = rounded;
     }
     const double tolerance = kTolerance * abs_sum;
-    for (const Entry& entry : kEntries) {
-      for (const int64_t n_tokens : {1, 5}) {
-        std::vector<uint32_t> aligned(blocks->size() / 4 + 1);
-        std::memcpy(aligned.data(), blocks->data(), blocks->size());
-        std::vector<float> results(n_tokens), scratch(matmul_scratch_floats(n_cols));
-        std::vector<const float*> x(n_tokens, activations.data());
-        const std::vector<QuantizedRow> rounded(n_tokens, stored.row());
-        std::vector<float*> y;
-        for (float& result : results) y.push_back(&result);
-        (matmul_->*entry.function)({.weights = aligned.data(),
-                                    .row_bytes = static_cast<int64_t>(blocks->size()),
-                                    .row_begin = 0,
-                                    .row_end = 1,
-                                    .n_cols = n_cols,
-                                    .x = x.data(),
-                                    .quantized = rounded.data(),
-                                    .y = y.data(),
-                                    .n_tokens = n_tokens,
-                                    .scale = 1.0f,
-                                    .scratch = scratch.data()});
-        for (const float result : results)
-          EXPECT_LE(std::abs(static_cast<double>(result) - dot_f64), tolerance) << entry.name;
-      }
+    for (const int64_t n_tokens : {1, 10}) {
+      std::vector<uint32_t> aligned(blocks->size() / 4 + 1);
+      std::memcpy(aligned.data(), blocks->data(), blocks->size());
+      std::vector<float> results(n_tokens), scratch(matmul_scratch_floats(n_cols));
+      std::vector<const float*> x(n_tokens, activations.data());
+      const std::vector<const QuantizedGroup*> rounded(n_tokens, stored.groups.get());
+      std::vector<float*> y;
+      for (float& result : results) y.push_back(&result);
+      matmul_->rows({.weights = aligned.data(),
+                     .row_bytes = static_cast<int64_t>(blocks->size()),
+                     .row_begin = 0,
+                     .row_end = 1,
+                     .n_cols = n_cols,
+                     .x = x.data(),
+                     .quantized = rounded.data(),
+                     .y = y.data(),
+                     .n_tokens = n_tokens,
+                     .scale = 1.0f,
+                     .scratch = scratch.data()});
+      for (const float result : results)
+        EXPECT_LE(std::abs(static_cast<double>(result) - dot_f64), tolerance) << n_tokens << " tokens";
     }
   }
 }
@@ -370,9 +425,11 @@ TEST(MatmulTable, HasEveryFormatAndNothingElse) {
     EXPECT_EQ(kernels.isa, isa);
     for (uint32_t id = 0; id < quant::kTypeIdLimit; ++id) {
       const bool is_format = quant::find_format(id) != nullptr;
-      EXPECT_EQ(kernels.matmul[id].decode != nullptr, is_format) << isa_name(isa) << ", type " << id;
-      EXPECT_EQ(kernels.matmul[id].prefill != nullptr, is_format) << isa_name(isa) << ", type " << id;
+      EXPECT_EQ(kernels.matmul[id].rows != nullptr, is_format) << isa_name(isa) << ", type " << id;
       EXPECT_EQ(kernels.decode[id] != nullptr, is_format) << isa_name(isa) << ", type " << id;
+      const bool in_strips = isa != Isa::kRef && strip_layout(static_cast<quant::Type>(id)).n_dwords > 0;
+      EXPECT_EQ(kernels.matmul[id].strips != nullptr, in_strips) << isa_name(isa) << ", type " << id;
+      EXPECT_EQ(kernels.matmul[id].interleave != nullptr, in_strips) << isa_name(isa) << ", type " << id;
     }
   }
 }

@@ -233,31 +233,41 @@ TEST_P(Ops, quantize) {
   x[128] = -127;                                                               // a scale of 1
   x[160 + 13] = -50;                                                           // an outlier
   const auto run = [&](const Kernels& k) {
-    std::vector<int8_t> codes(n, 99);
-    Floats scales(n / 32), sums(n / 16);
-    k.quantize(x.data(), n, {codes.data(), scales.data(), sums.data()});
-    Floats all(codes.begin(), codes.end());
-    all.insert(all.end(), scales.begin(), scales.end());
-    all.insert(all.end(), sums.begin(), sums.end());
+    std::vector<QuantizedGroup> groups(kGroups);
+    std::memset(groups.data(), 99, groups.size() * sizeof(QuantizedGroup));
+    k.quantize(x.data(), n, groups.data());
+    Floats all;
+    for (const QuantizedGroup& group : groups) all.insert(all.end(), group.codes, group.codes + 32);
+    for (const QuantizedGroup& group : groups)
+      all.insert(all.end(), {group.scale, group.sum, group.half_sum[0], group.half_sum[1],
+                             static_cast<float>(group.minus_sum), static_cast<float>(group.minus_half_sum[0]),
+                             static_cast<float>(group.minus_half_sum[1])});
     return all;
   };
   const Floats got = run(kernels());
   expect_same_bits(got, run(ref()));
-  const float* scales = got.data() + n;
-  const float* sums = scales + n / 32;
+  constexpr int64_t kNumbers = 7;
+  const float* numbers = got.data() + n;
   for (int64_t i = 0; i < n; ++i) {
-    const double value = static_cast<double>(scales[i / 32]) * got[i];
+    const float scale = numbers[i / 32 * kNumbers];
+    const double value = static_cast<double>(scale) * got[i];
     // Half a step, and the roundings of the scale and of the quotient.
-    ASSERT_LE(std::abs(value - x[i]), 0.5001 * scales[i / 32]) << i;
+    ASSERT_LE(std::abs(value - x[i]), 0.5001 * scale) << i;
     ASSERT_LE(std::abs(got[i]), 127) << i;
   }
   EXPECT_EQ(got[128 + 3], 2);  // 2.5
   EXPECT_EQ(got[128 + 4], 4);  // 3.5
   EXPECT_EQ(got[160 + 13], -127);
-  for (int64_t i = 0; i < n / 16; ++i) {
-    double sum = 0;
-    for (int64_t j = 16 * i; j < 16 * (i + 1); ++j) sum += static_cast<double>(scales[i / 2]) * got[j];
-    EXPECT_NEAR(sums[i], sum, std::abs(sum) * 1e-7) << i;
+  for (int64_t g = 0; g < kGroups; ++g, numbers += kNumbers) {
+    double sums[2] = {};
+    for (int64_t i = 0; i < 32; ++i) sums[i / 16] += got[32 * g + i];
+    const double scale = numbers[0];
+    EXPECT_NEAR(numbers[1], scale * (sums[0] + sums[1]), std::abs(scale * (sums[0] + sums[1])) * 1e-7) << g;
+    EXPECT_EQ(numbers[4], -(sums[0] + sums[1])) << g;
+    for (int half = 0; half < 2; ++half) {
+      EXPECT_NEAR(numbers[2 + half], scale * sums[half], std::abs(scale * sums[half]) * 1e-7) << g;
+      EXPECT_EQ(numbers[5 + half], -sums[half]) << g;
+    }
   }
 }
 

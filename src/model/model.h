@@ -17,6 +17,7 @@
 #include "cache/sequence.h"
 #include "gguf/file.h"
 #include "model/hparams.h"
+#include "model/residency.h"
 
 namespace packmule::model {
 
@@ -26,6 +27,7 @@ struct ModelOptions {
       512;  // most tokens that go through the schedule at once; sizes the activation buffers
   quant::Type k_type = quant::Type::kF16;
   quant::Type v_type = quant::Type::kF16;
+  LoadMode load_mode = LoadMode::kMmap;
 };
 
 enum class WantLogits { kNone, kLast, kAll };
@@ -49,8 +51,9 @@ class Probe {
 
 class Model {
  public:
-  /// The file must outlive the model: weights are used where it is mapped. The pool is shared with nobody
-  /// while forward() runs. An error names the key or tensor that is missing or has a wrong shape or type.
+  /// The file must outlive the model, which may use weights where it is mapped. The pool is shared with
+  /// nobody while load() or forward() runs. An error names the key or tensor that is missing or has a wrong
+  /// shape or type.
   static Result<std::unique_ptr<Model>> load(const gguf::File& file, const ModelOptions& options,
                                              ThreadPool& pool);
   ~Model();
@@ -60,6 +63,7 @@ class Model {
   [[nodiscard]] int64_t weight_bytes() const;            // all weights the forward pass can touch
   [[nodiscard]] int64_t weight_bytes_per_token() const;  // read for one decoded token (chosen experts only)
   [[nodiscard]] int64_t activation_bytes() const;        // buffers owned by the model
+  [[nodiscard]] LoadMode load_mode() const;              // what kAuto has become
 
   /// Runs slices whose tokens number at most ubatch_size in all (more is an error, as are an unknown token id
   /// and a sequence twice). Room in each sequence is reserved first; on an error nothing has been written.

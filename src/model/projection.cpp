@@ -143,7 +143,7 @@ void multiply(const Matrix& matrix, int64_t begin, int64_t n, const Inputs& inpu
   args.n_tokens = n_tokens;
   args.scale = matrix.scale;
   args.scratch = scratch;
-  (n_tokens <= kDecodeTokens ? matrix.matmul.decode : matrix.matmul.prefill)(args);
+  (matrix.in_strips ? matrix.matmul.strips : matrix.matmul.rows)(args);
 }
 
 std::unique_ptr<Step> make_input_projections(const std::vector<float>& norm, float eps,

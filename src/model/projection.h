@@ -12,9 +12,6 @@
 
 namespace packmule::model {
 
-/// Up to this many tokens go through Matmul::decode, more through Matmul::prefill.
-inline constexpr int64_t kDecodeTokens = 8;
-
 /// Rows of a block, so that `n_rows` make several times more items than threads: 16 to kMaxBlockRows.
 [[nodiscard]] int64_t block_rows(int64_t n_rows, int n_threads);
 

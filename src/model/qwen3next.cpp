@@ -108,9 +108,10 @@ Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOp
   auto impl = std::make_unique<Impl>(std::move(hparams), options, pool);
   const Hparams& h = impl->hparams;
   PACKMULE_TRY_STATUS(impl->layout.validate());
-  PACKMULE_TRY(impl->weights, Weights::bind(file, h, impl->kernels));
+  PACKMULE_TRY(impl->weights, Weights::bind(file, h, impl->kernels, options.load_mode));
   PACKMULE_TRY(impl->ws,
                Workspace::allocate(h, options.ubatch_size, pool.n_threads(), impl->weights.take_quantized));
+  impl->weights.residency.load(file, pool);
   impl->schedule = compile(h, impl->weights, impl->layout, pool.n_threads());
   return std::unique_ptr<Model>(new Model(std::move(impl)));
 }
@@ -129,6 +130,10 @@ int64_t Model::weight_bytes_per_token() const {
 }
 int64_t Model::activation_bytes() const {
   return static_cast<int64_t>(impl_->ws.memory.size_bytes());
+}
+
+LoadMode Model::load_mode() const {
+  return impl_->weights.residency.mode();
 }
 
 Status Model::Impl::check(std::span<const Slice> batch) const {

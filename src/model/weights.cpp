@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <string_view>
 #include <utility>
 
@@ -26,12 +27,12 @@ class Binder {
       : file_(file), h_(h), kernels_(kernels), weights_(weights) {}
 
   Status bind() {
-    PACKMULE_TRY(weights_.embedding, matrix("token_embd", h_.hidden, h_.n_vocab, kOneRow));
+    PACKMULE_TRY(weights_.embedding, matrix("token_embd", h_.hidden, h_.n_vocab, kWholeRows, kOneRow));
     PACKMULE_TRY(weights_.output_norm, vector("output_norm.weight", {h_.hidden, 1, 1}));
     if (has("output.weight")) {
       PACKMULE_TRY(weights_.output, matrix("output", h_.hidden, h_.n_vocab, kAll));
-    } else {  // tied: the embedding's rows are read once more, as the head
-      weights_.output = weights_.embedding;
+    } else {                                 // tied: the embedding's rows are read once more, as the head
+      weights_.output = weights_.embedding;  // as the file has it: rows of it are decoded alone
       weights_.bytes_per_token += weights_.embedding.n_rows * weights_.embedding.row_bytes;
     }
     for (int64_t i = 0; i < h_.n_layers; ++i) {
@@ -43,6 +44,9 @@ class Binder {
   }
 
  private:
+  /// A unit of single rows: never in strips.
+  static constexpr int64_t kWholeRows = 1;
+
   /// How much of a tensor one token reads.
   enum Use { kAll, kOneRow, kChosenExperts };
 
@@ -107,27 +111,34 @@ class Binder {
     return values;
   }
 
-  Result<Matrix> rows_of(const gguf::TensorInfo& info, int64_t n_rows, int64_t n_cols, float scale) {
+  /// `unit`: matrices and views of the tensor begin and end at multiples of so many rows.
+  Result<Matrix> rows_of(const gguf::TensorInfo& info, int64_t n_rows, int64_t n_cols, float scale,
+                         int64_t unit) {
     const kernels::Matmul& matmul = kernels_.matmul[static_cast<size_t>(info.format->type)];
-    if (matmul.decode == nullptr || matmul.prefill == nullptr)
+    if (matmul.rows == nullptr)
       return fail(ErrorKind::kUnsupported, "{}: tensor {}: packmule cannot multiply with type {} on {}",
                   file_.path(), info.name, info.format->name, isa_name(kernels_.isa));
     weights_.take_quantized |= matmul.takes_quantized;
-    return Matrix{info.data, info.format, n_rows, n_cols, info.row_bytes(), scale, matmul};
+    const bool in_strips = weights_.residency.mode() == LoadMode::kRepack && matmul.strips != nullptr &&
+                           unit % kernels::kStripRows == 0;
+    const std::byte* data = weights_.residency.place(info, in_strips ? matmul.interleave : nullptr);
+    return Matrix{data, info.format, n_rows, n_cols, info.row_bytes(), scale, in_strips, matmul};
   }
 
-  Result<Matrix> matrix(const std::string& name, int64_t n_cols, int64_t n_rows, Use use = kAll) {
+  Result<Matrix> matrix(const std::string& name, int64_t n_cols, int64_t n_rows, int64_t unit = 0,
+                        Use use = kAll) {
+    if (unit == 0) unit = n_rows;
     PACKMULE_TRY(const gguf::TensorInfo* info, find(name + ".weight", {n_cols, n_rows, 1}));
     PACKMULE_TRY(const std::vector<float> scale, scales(name, 1));
     count(*info, use);
-    return rows_of(*info, n_rows, n_cols, scale[0]);
+    return rows_of(*info, n_rows, n_cols, scale[0], unit);
   }
 
-  Result<ExpertMatrices> experts(const std::string& name, int64_t n_cols, int64_t n_rows) {
+  Result<ExpertMatrices> experts(const std::string& name, int64_t n_cols, int64_t n_rows, int64_t unit) {
     PACKMULE_TRY(const gguf::TensorInfo* info, find(name + ".weight", {n_cols, n_rows, h_.n_experts}));
     ExpertMatrices bound;
     PACKMULE_TRY(bound.scale, scales(name, h_.n_experts));
-    PACKMULE_TRY(bound.first, rows_of(*info, n_rows, n_cols, 1.0f));
+    PACKMULE_TRY(bound.first, rows_of(*info, n_rows, n_cols, 1.0f, unit));
     bound.expert_bytes = n_rows * info->row_bytes();
     count(*info, kChosenExperts);
     return bound;
@@ -152,7 +163,8 @@ class Binder {
     const int64_t v_width = h_.n_v_heads * h_.dv;
     DeltaNetWeights w;
     if (has(prefix + "ssm_in.weight")) {
-      PACKMULE_TRY(const Matrix in, matrix(prefix + "ssm_in", h_.hidden, columns.ba));
+      PACKMULE_TRY(const Matrix in, matrix(prefix + "ssm_in", h_.hidden, columns.ba,
+                                           std::gcd(h_.dk, h_.n_v_heads / h_.n_k_heads * h_.dv)));
       cut_by_k_head(in, columns, w.in);
     } else {
       PACKMULE_TRY(const Matrix qkv, matrix(prefix + "attn_qkv", h_.hidden, h_.conv_channels()));
@@ -209,23 +221,26 @@ class Binder {
     MoeWeights w;
     PACKMULE_TRY(w.router, matrix(prefix + "ffn_gate_inp", h_.hidden, h_.n_experts));
     if (has(prefix + "ffn_gate_up_exps.weight")) {
-      PACKMULE_TRY(w.gate, experts(prefix + "ffn_gate_up_exps", h_.hidden, 2 * h_.expert_ff));
+      PACKMULE_TRY(w.gate, experts(prefix + "ffn_gate_up_exps", h_.hidden, 2 * h_.expert_ff, h_.expert_ff));
       w.up = w.gate;
       w.gate.first = w.gate.first.rows(0, h_.expert_ff);
       w.up.first = w.up.first.rows(h_.expert_ff, h_.expert_ff);
     } else {
-      PACKMULE_TRY(w.gate, experts(prefix + "ffn_gate_exps", h_.hidden, h_.expert_ff));
-      PACKMULE_TRY(w.up, experts(prefix + "ffn_up_exps", h_.hidden, h_.expert_ff));
+      PACKMULE_TRY(w.gate, experts(prefix + "ffn_gate_exps", h_.hidden, h_.expert_ff, h_.expert_ff));
+      PACKMULE_TRY(w.up, experts(prefix + "ffn_up_exps", h_.hidden, h_.expert_ff, h_.expert_ff));
     }
-    PACKMULE_TRY(w.down, experts(prefix + "ffn_down_exps", h_.expert_ff, h_.hidden));
+    PACKMULE_TRY(w.down, experts(prefix + "ffn_down_exps", h_.expert_ff, h_.hidden, h_.hidden));
     PACKMULE_TRY(w.shared_gate, matrix(prefix + "ffn_gate_shexp", h_.hidden, h_.shared_ff));
     PACKMULE_TRY(w.shared_up, matrix(prefix + "ffn_up_shexp", h_.hidden, h_.shared_ff));
     PACKMULE_TRY(w.shared_down, matrix(prefix + "ffn_down_shexp", h_.shared_ff, h_.hidden));
     // {H} and {H, 1} are the same shape once trailing ones are left out.
-    PACKMULE_TRY(const Matrix shared, matrix(prefix + "ffn_gate_inp_shexp", h_.hidden, 1));
+    PACKMULE_TRY(const gguf::TensorInfo* shared,
+                 find(prefix + "ffn_gate_inp_shexp.weight", {h_.hidden, 1, 1}));
+    PACKMULE_TRY(const std::vector<float> scale, scales(prefix + "ffn_gate_inp_shexp", 1));
+    count(*shared, kAll);
     w.shared_weight.resize(static_cast<size_t>(h_.hidden));
-    shared.format->decode(shared.data, w.shared_weight.data(), h_.hidden);
-    for (float& value : w.shared_weight) value *= shared.scale;
+    shared->format->decode(shared->data, w.shared_weight.data(), h_.hidden);
+    for (float& value : w.shared_weight) value *= scale[0];
     return w;
   }
 
@@ -237,9 +252,10 @@ class Binder {
 
 }  // namespace
 
-Result<Weights> Weights::bind(const gguf::File& file, const Hparams& hparams,
-                              const kernels::Kernels& kernels) {
+Result<Weights> Weights::bind(const gguf::File& file, const Hparams& hparams, const kernels::Kernels& kernels,
+                              LoadMode load_mode) {
   Weights weights;
+  PACKMULE_TRY(weights.residency, Residency::create(file, load_mode, kernels.isa != Isa::kRef));
   PACKMULE_TRY_STATUS(Binder(file, hparams, kernels, weights).bind());
   return weights;
 }

@@ -1,5 +1,6 @@
 // The tensors of a qwen3next file, found by name, checked for shape and type, and cut into the matrices that
-// the forward pass multiplies with. Nothing is copied but small vectors: matrices point into the mapped file.
+// the forward pass multiplies with. Small vectors are copied; matrices point to where the load mode
+// has them (residency.h).
 //
 // Shapes are [rows, cols] here: a GGUF tensor {ne0, ne1} is a matrix of ne1 rows of ne0 elements. Differences
 // between file layouts (ssm_in or attn_qkv + attn_gate, fused expert tensors, fused q/k/v, tied output) end
@@ -14,6 +15,7 @@
 #include "gguf/file.h"
 #include "kernels/kernels.h"
 #include "model/hparams.h"
+#include "model/residency.h"
 #include "quant/format.h"
 
 namespace packmule::model {
@@ -24,7 +26,8 @@ struct Matrix {
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   int64_t row_bytes = 0;
-  float scale = 1.0f;  // every product is multiplied by it
+  float scale = 1.0f;      // every product is multiplied by it
+  bool in_strips = false;  // rows are interleaved (kernels/strip_layout.h)
   kernels::Matmul matmul;
 
   [[nodiscard]] Matrix rows(int64_t begin, int64_t n) const {
@@ -120,9 +123,12 @@ struct Weights {
   int64_t total_bytes = 0;      // in the file, of all tensors above
   int64_t bytes_per_token = 0;  // of those, what one token reads: chosen experts, one embedding row
 
+  Residency residency;  // the memory that matrices point into, unless it is the file's
+
   /// An error names the tensor, what was expected and what was found. `file` must outlive the result.
-  static Result<Weights> bind(const gguf::File& file, const Hparams& hparams,
-                              const kernels::Kernels& kernels);
+  /// Matrices can be used after residency.load().
+  static Result<Weights> bind(const gguf::File& file, const Hparams& hparams, const kernels::Kernels& kernels,
+                              LoadMode load_mode);
 };
 
 }  // namespace packmule::model

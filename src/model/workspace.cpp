@@ -51,9 +51,7 @@ class Arena {
     want(rows.quantized, n_rows);
     QuantizedStorage& storage = quantized_.emplace_back();
     storage.rows = &rows;
-    want(storage.codes, n_rows, n_cols);
-    want(storage.scales, n_rows, n_cols / kernels::kQuantizedGroup);
-    want(storage.sums, n_rows, n_cols / 16);
+    want(storage.groups, n_rows, n_cols / kernels::kQuantizedGroup);
   }
 
   Status allocate(AlignedBuffer& memory) {
@@ -65,21 +63,15 @@ class Arena {
     for (Rows* rows : rows_)
       for (int64_t i = 0; i < rows->n_rows; ++i) rows->pointers[i] = rows->row(i);
     for (const QuantizedStorage& storage : quantized_)
-      for (int64_t i = 0; i < storage.rows->n_rows; ++i) {
-        const int64_t n = storage.rows->n_cols;
-        storage.rows->quantized[i] = {storage.codes + i * n,
-                                      storage.scales + i * (n / kernels::kQuantizedGroup),
-                                      storage.sums + i * (n / 16)};
-      }
+      for (int64_t i = 0; i < storage.rows->n_rows; ++i)
+        storage.rows->quantized[i] = storage.groups + i * (storage.rows->n_cols / kernels::kQuantizedGroup);
     return {};
   }
 
  private:
   struct QuantizedStorage {
     Rows* rows = nullptr;
-    int8_t* codes = nullptr;
-    float* scales = nullptr;
-    float* sums = nullptr;
+    kernels::QuantizedGroup* groups = nullptr;
   };
   std::vector<std::function<void(std::byte*)>> wishes_;
   std::deque<QuantizedStorage> quantized_;  // wishes point into it

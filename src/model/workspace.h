@@ -24,7 +24,7 @@ inline constexpr int64_t kAttentionTokens = 16;
 /// it.
 struct Inputs {
   const float* const* x = nullptr;
-  const kernels::QuantizedRow* quantized = nullptr;
+  const kernels::QuantizedGroup* const* quantized = nullptr;
 };
 
 /// An activation matrix with its table of row pointers, as the kernels want them.
@@ -35,7 +35,7 @@ struct Rows {
   int64_t n_cols = 0;
   int64_t stride = 0;  // floats from row to row
   // The same rows for matrices of block formats, or null: quantize() brings a part of a row up to date.
-  kernels::QuantizedRow* quantized = nullptr;  // one for each row
+  kernels::QuantizedGroup** quantized = nullptr;  // one pointer for each row
 
   [[nodiscard]] float* row(int64_t i) const { return data + i * stride; }
   [[nodiscard]] Inputs inputs(int64_t first = 0) const {
@@ -44,9 +44,7 @@ struct Rows {
   /// Columns [begin, begin + n) of row i; both multiples of kernels::kQuantizedGroup.
   void quantize(const kernels::Kernels& kernels, int64_t i, int64_t begin, int64_t n) const {
     if (quantized == nullptr) return;
-    const kernels::QuantizedRow& to = quantized[i];
-    kernels.quantize(row(i) + begin, n,
-                     {to.codes + begin, to.scales + begin / kernels::kQuantizedGroup, to.sums + begin / 16});
+    kernels.quantize(row(i) + begin, n, quantized[i] + begin / kernels::kQuantizedGroup);
   }
 };
 
@@ -94,10 +92,10 @@ struct Workspace {
   // The pairs (token, slot) sorted by expert, stable.
   std::vector<ExpertGroup> groups;  // of which n_groups are in use
   int64_t n_groups = 0;
-  int32_t* group_begin = nullptr;                   // [n_experts + 1], while sorting
-  int32_t* pair_position = nullptr;                 // [T, k]: where the pair lies in the order
-  const float** pair_input = nullptr;               // [T * k] in that order: row of h
-  kernels::QuantizedRow* pair_quantized = nullptr;  // [T * k], its quantized form
+  int32_t* group_begin = nullptr;                            // [n_experts + 1], while sorting
+  int32_t* pair_position = nullptr;                          // [T, k]: where the pair lies in the order
+  const float** pair_input = nullptr;                        // [T * k] in that order: row of h
+  const kernels::QuantizedGroup** pair_quantized = nullptr;  // [T * k], its quantized form
   Rows gate, up;                // [T * k, expert_ff] in that order; gate becomes silu(gate) * up
   Rows shared_gate, shared_up;  // [T, shared_ff]
 

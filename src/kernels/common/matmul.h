@@ -1,5 +1,5 @@
 // Matmuls of F32, F16 and BF16 weights, with exact float activations, and the table of all formats; those of
-// blocks take integer_matmul.h.
+// blocks take strip_matmul.h.
 //
 // The sum behind one output element always takes the same path, whatever the call looks like: columns are cut
 // into blocks of kColumnBlock; within a block one vector accumulator walks the columns by FMA; its lanes are
@@ -10,9 +10,9 @@
 // costs; `panel` widens rows into scratch once and runs a register tile over them and all tokens.
 #pragma once
 
-#include "kernels/common/integer_matmul.h"
 #include "kernels/common/panel_tiles.h"
 #include "kernels/common/reader.h"
+#include "kernels/common/strip_matmul.h"
 #include "kernels/kernels.h"
 
 namespace packmule::kernels {
@@ -140,7 +140,7 @@ class FloatMatmul {
   }
 };
 
-/// Sets the entries of every format, all of them for the vectors of S.
+/// Sets the entries of every format, all of them for the vectors of S (a folder's StripSimd).
 template <class S>
 struct MatmulTable {
   static void fill(Kernels& kernels) {
@@ -148,44 +148,53 @@ struct MatmulTable {
     elements<ElementF32<S>>(kernels, Type::kF32);
     elements<ElementF16<S>>(kernels, Type::kF16);
     elements<ElementBF16<S>>(kernels, Type::kBF16);
-    blocks<DecodeQ4_0>(kernels, Type::kQ4_0);
-    blocks<DecodeQ4_1>(kernels, Type::kQ4_1);
-    blocks<DecodeQ5_0>(kernels, Type::kQ5_0);
-    blocks<DecodeQ5_1>(kernels, Type::kQ5_1);
-    blocks<DecodeQ8_0>(kernels, Type::kQ8_0);
-    blocks<DecodeIQ4_NL>(kernels, Type::kIQ4_NL);
-    blocks<DecodeMXFP4>(kernels, Type::kMXFP4);
-    blocks<DecodeNVFP4>(kernels, Type::kNVFP4);
-    blocks<DecodeQ2_K>(kernels, Type::kQ2_K);
-    blocks<DecodeQ3_K>(kernels, Type::kQ3_K);
-    blocks<DecodeQ4_K>(kernels, Type::kQ4_K);
-    blocks<DecodeQ5_K>(kernels, Type::kQ5_K);
-    blocks<DecodeQ6_K>(kernels, Type::kQ6_K);
-    blocks<DecodeIQ4_XS>(kernels, Type::kIQ4_XS);
-    blocks<DecodeTQ1_0>(kernels, Type::kTQ1_0);
-    blocks<DecodeTQ2_0>(kernels, Type::kTQ2_0);
-    blocks<DecodeIQ1_S>(kernels, Type::kIQ1_S);
-    blocks<DecodeIQ1_M>(kernels, Type::kIQ1_M);
-    blocks<DecodeIQ2_XXS>(kernels, Type::kIQ2_XXS);
-    blocks<DecodeIQ2_XS>(kernels, Type::kIQ2_XS);
-    blocks<DecodeIQ2_S>(kernels, Type::kIQ2_S);
-    blocks<DecodeIQ3_XXS>(kernels, Type::kIQ3_XXS);
-    blocks<DecodeIQ3_S>(kernels, Type::kIQ3_S);
+    blocks<DecodeQ4_0, StripQ4_0>(kernels, Type::kQ4_0);
+    blocks<DecodeQ4_1, StripQ4_1>(kernels, Type::kQ4_1);
+    blocks<DecodeQ5_0, StripQ5_0>(kernels, Type::kQ5_0);
+    blocks<DecodeQ5_1, StripQ5_1>(kernels, Type::kQ5_1);
+    blocks<DecodeQ8_0, StripQ8_0>(kernels, Type::kQ8_0);
+    blocks<DecodeIQ4_NL, StripIQ4_NL>(kernels, Type::kIQ4_NL);
+    blocks<DecodeMXFP4, StripMXFP4>(kernels, Type::kMXFP4);
+    blocks<DecodeNVFP4, StripNVFP4>(kernels, Type::kNVFP4);
+    blocks<DecodeQ2_K, StripQ2_K>(kernels, Type::kQ2_K);
+    blocks<DecodeQ3_K, StripQ3_K>(kernels, Type::kQ3_K);
+    blocks<DecodeQ4_K, StripQ4_K>(kernels, Type::kQ4_K);
+    blocks<DecodeQ5_K, StripQ5_K>(kernels, Type::kQ5_K);
+    blocks<DecodeQ6_K, StripQ6_K>(kernels, Type::kQ6_K);
+    blocks<DecodeIQ4_XS, StripIQ4_XS>(kernels, Type::kIQ4_XS);
+    blocks<DecodeTQ1_0, StripTQ1_0>(kernels, Type::kTQ1_0);
+    blocks<DecodeTQ2_0, StripTQ2_0>(kernels, Type::kTQ2_0);
+    codebook<DecodeIQ1_S>(kernels, Type::kIQ1_S);
+    codebook<DecodeIQ1_M>(kernels, Type::kIQ1_M);
+    codebook<DecodeIQ2_XXS>(kernels, Type::kIQ2_XXS);
+    codebook<DecodeIQ2_XS>(kernels, Type::kIQ2_XS);
+    codebook<DecodeIQ2_S>(kernels, Type::kIQ2_S);
+    codebook<DecodeIQ3_XXS>(kernels, Type::kIQ3_XXS);
+    codebook<DecodeIQ3_S>(kernels, Type::kIQ3_S);
   }
 
  private:
   template <class Element>
   static void elements(Kernels& kernels, quant::Type type) {
     const auto id = static_cast<uint32_t>(type);
-    using Exact = FloatMatmul<S, Element>;
-    kernels.matmul[id] = {.takes_quantized = false, .decode = Exact::run, .prefill = Exact::run};
+    kernels.matmul[id] = {.takes_quantized = false, .rows = FloatMatmul<S, Element>::run};
     kernels.decode[id] = decode_row<S, ElementReader<S, Element>>;
   }
-  template <class Decoder>
+  template <class Decoder, template <class> class StripDecoder>
   static void blocks(Kernels& kernels, quant::Type type) {
     const auto id = static_cast<uint32_t>(type);
-    using Integer = IntegerMatmul<S, Decoder>;
-    kernels.matmul[id] = {.takes_quantized = true, .decode = Integer::run, .prefill = Integer::run};
+    using Integer = StripMatmul<S, StripFormat<S, StripDecoder<S>>>;
+    static_assert(sizeof(typename Decoder::Block) == StripFormat<S, StripDecoder<S>>::kBlockBytes);
+    kernels.matmul[id] = {.takes_quantized = true,
+                          .rows = Integer::rows,
+                          .strips = Integer::strips,
+                          .interleave = Integer::interleave};
+    kernels.decode[id] = decode_row<S, BlockReader<S, Decoder>>;
+  }
+  template <class Decoder>
+  static void codebook(Kernels& kernels, quant::Type type) {
+    const auto id = static_cast<uint32_t>(type);
+    kernels.matmul[id] = {.takes_quantized = true, .rows = StripMatmul<S, RowFormat<S, Decoder>>::rows};
     kernels.decode[id] = decode_row<S, BlockReader<S, Decoder>>;
   }
 };

@@ -24,7 +24,7 @@ template <uint32_t kTypeId>
 void fill_from(Kernels& kernels) {
   if constexpr (kTypeId < quant::kTypeIdLimit) {
     if (const quant::Format* format = quant::find_format(kTypeId)) {
-      kernels.matmul[kTypeId] = {.takes_quantized = false, .decode = matmul<kTypeId>, .prefill = matmul<kTypeId>};
+      kernels.matmul[kTypeId] = {.takes_quantized = false, .rows = matmul<kTypeId>};
       kernels.decode[kTypeId] = format->decode;
     }
     fill_from<kTypeId + 1>(kernels);

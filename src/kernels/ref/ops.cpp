@@ -52,20 +52,25 @@ void sigmoid_gate(float* x, const float* gate, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(x[i] * sigmoid(gate[i]));
 }
 
-void quantize(const float* x, int64_t n, const QuantizedRow& out) {
-  for (int64_t begin = 0; begin < n; begin += kQuantizedGroup) {
+void quantize(const float* x, int64_t n, QuantizedGroup* out) {
+  for (int64_t begin = 0; begin < n; begin += kQuantizedGroup, ++out) {
     float largest = 0;
     for (int64_t i = begin; i < begin + kQuantizedGroup; ++i) largest = std::max(largest, std::abs(x[i]));
-    const float scale = largest / 127.0f;
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
     int sums[2] = {};
     for (int64_t i = 0; i < kQuantizedGroup; ++i) {
       const auto code = static_cast<int>(std::nearbyint(x[begin + i] * inverse));
-      out.codes[begin + i] = static_cast<int8_t>(code);
+      out->codes[i] = static_cast<int8_t>(code);
       sums[i / 16] += code;
     }
-    out.scales[begin / kQuantizedGroup] = scale;
-    for (int half = 0; half < 2; ++half) out.sums[begin / 16 + half] = scale * static_cast<float>(sums[half]);
+    out->scale = largest / 127.0f;
+    out->sum = out->scale * static_cast<float>(sums[0] + sums[1]);
+    out->minus_sum = -(sums[0] + sums[1]);
+    for (int half = 0; half < 2; ++half) {
+      out->half_sum[half] = out->scale * static_cast<float>(sums[half]);
+      out->minus_half_sum[half] = -sums[half];
+    }
+    out->unused = 0;
   }
 }
 
