@@ -60,9 +60,9 @@ using PanelOf = PanelGroup<S, D::kScales, D::kBits, D::kBias, D::kOffset>;
 /// themselves processors fetch little more than half as fast what is read between so much arithmetic.
 template <int kStep, int kSteps>
 [[gnu::always_inline]] inline void fetch_ahead(const uint8_t* block, int n_lines) {
-  constexpr int kAheadBytes = 4608;
+  constexpr int kAheadBytes = 9216;
   for (int line = kStep * n_lines / kSteps; line < (kStep + 1) * n_lines / kSteps; ++line)
-    _mm_prefetch(reinterpret_cast<const char*>(block + kAheadBytes + 64 * line), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(block + kAheadBytes + 64 * line), _MM_HINT_T1);
 }
 
 /// sums[t * kSumStride + 16 * r + lane] += the products of n_blocks blocks of kStrips strips, `strip_bytes`
@@ -167,7 +167,7 @@ void interleave_blocks(const StripOfRows& rows, int64_t begin, int64_t n_blocks,
           dwords + 64 * strip_place(kType, kAt + 2), dwords + 64 * strip_place(kType, kAt + 3)};
       S::interleave_4_dwords(rows.row, first + 4 * kAt, to);
       for (int line = 0; line < 4; ++line, next += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
     });
     dwords += 64 * kLayout.n_dwords;
     const int64_t odd = kLayout.odd_first ? block : block + 4 * kLayout.n_dwords;
