@@ -78,6 +78,13 @@ struct StripSimd : Simd {
   static Floats from_low_half(Ints v) { return from_halves(v, 0); }
   static Floats from_high_half(Ints v) { return from_halves(v, 2); }
 
+  /// Codes as Dot wants them: as they are.
+  template <int>
+  static Ints multiplicand(Ints codes) {
+    return codes;
+  }
+  static __m256i row_multiplicand(__m256i signed_codes) { return signed_codes; }
+
   /// Sums of products of codes and activations, lane by lane.
   ///
   /// Two neighbouring products at a time come out in 16 bits; as many of them are added there as cannot

@@ -78,6 +78,16 @@ struct StripSimd : Simd {
   static Floats from_low_half(Ints v) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)); }
   static Floats from_high_half(Ints v) { return from_low_half(_mm512_srli_epi32(v, 16)); }
 
+  /// Codes as Dot wants them: signed ones made unsigned by kSignedBias.
+  template <int kBits>
+  static Ints multiplicand(Ints codes) {
+    if constexpr (kBits != 8) return codes;
+    return _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(0x80)));
+  }
+  static __m256i row_multiplicand(__m256i signed_codes) {
+    return _mm256_xor_si256(signed_codes, _mm256_set1_epi8(static_cast<char>(0x80)));
+  }
+
   /// Sums of products of codes and activations, lane by lane.
   template <int kBits>
   struct Dot {
@@ -85,7 +95,6 @@ struct StripSimd : Simd {
     /// Four codes a lane with the four activations at x.
     template <int>
     void add(Ints codes, const int8_t* x) {
-      if constexpr (kBits == 8) codes = _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(0x80)));
       int32_t four;
       __builtin_memcpy(&four, x, sizeof four);
       sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(four));

@@ -31,7 +31,7 @@ constexpr int log2_of(int n) {
   return n <= 1 ? 0 : 1 + log2_of(n / 2);
 }
 
-/// A group of a panel: eight dwords of codes, then scales and offsets as floats, all a row to a lane.
+/// A group of a panel: eight dwords of codes, ready to be multiplied, then scales and offsets as floats, all a row to a lane.
 template <class S, int kScalesOf, int kBitsOf, int kBiasOf, bool kOffsetOf>
 struct PanelGroup {
   static constexpr int kGroups = 1, kScales = kScalesOf, kBits = kBitsOf, kBias = kBiasOf;
@@ -65,12 +65,24 @@ template <int kStep, int kSteps>
     _mm_prefetch(reinterpret_cast<const char*>(block + kAheadBytes + 64 * line), _MM_HINT_T1);
 }
 
+/// What is wanted next: so many lines from each address, asked for while something else is worked on.
+struct Ahead {
+  const uint8_t* from[2] = {};
+  int64_t n_lines = 0;
+
+  /// A share of the lines, in step `step` of n_steps.
+  [[gnu::always_inline]] void fetch(int64_t step, int64_t n_steps) const {
+    for (int64_t line = step * n_lines / n_steps; line < (step + 1) * n_lines / n_steps; ++line)
+      for (const uint8_t* p : from) _mm_prefetch(reinterpret_cast<const char*>(p + 64 * line), _MM_HINT_T1);
+  }
+};
+
 /// sums[t * kSumStride + 16 * r + lane] += the products of n_blocks blocks of kStrips strips, `strip_bytes`
 /// apart, with kTokens rows of activations from group first_group on.
 template <class S, class D, int kStrips, int kTokens>
 [[gnu::noinline]] void add_products(StripBlock block, StripLayout layout, int64_t strip_bytes,
                                     int64_t n_blocks, const QuantizedGroup* const* x, int64_t first_group,
-                                    float* sums) {
+                                    float* sums, const Ahead& ahead = {}) {
   using Floats = typename S::Floats;
   using Ints = typename S::Ints;
   constexpr int kBias = D::kBits == 8 ? S::kSignedBias : D::kBias;
@@ -87,6 +99,8 @@ template <class S, class D, int kStrips, int kTokens>
     const uint8_t* dwords = block.dwords + 4 * lane;
     const uint8_t* odds = block.odds + layout.odd_bytes * lane;
     for (int64_t b = 0; b < n_blocks; ++b) {
+      if constexpr (!kFromMemory)
+        if (lane == 0) ahead.fetch(b, n_blocks);
       const D first(StripBlock{dwords, odds}), second(StripBlock{dwords + (kStrips - 1) * strip_bytes, odds});
       const D* const decoders[2] = {&first, &second};
       unrolled<D::kGroups>([&](auto g) __attribute__((always_inline)) {
@@ -109,7 +123,8 @@ template <class S, class D, int kStrips, int kTokens>
             constexpr int i = half.value * kDwords + j.value;
             if constexpr (kFromMemory) fetch_ahead<8 * g.value + i, 8 * D::kGroups>(dwords, layout.n_dwords);
             for (int r = 0; r < kStrips; ++r) {
-              const Ints codes = decoders[r]->template codes<g.value>(i);
+              Ints codes = decoders[r]->template codes<g.value>(i);
+              if constexpr (kFromMemory) codes = S::template multiplicand<D::kBits>(codes);
               for (int t = 0; t < kTokens; ++t)
                 dot[r][t].template add<j.value>(codes, group_of[t][g.value].codes + 4 * i);
             }
@@ -194,7 +209,8 @@ struct StripFormat {
         unrolled<D::kGroups>([&](auto g) __attribute__((always_inline)) {
           uint8_t* out = panel + g.value * 64 * Panel::kLayout.n_dwords + 4 * lane;
           unrolled<8>([&](auto i) __attribute__((always_inline)) {
-            S::store_ints(out + 64 * i.value, decoder.template codes<g.value>(i.value));
+            S::store_ints(out + 64 * i.value,
+                          S::template multiplicand<D::kBits>(decoder.template codes<g.value>(i.value)));
           });
           for (int half = 0; half < D::kScales; ++half) {
             S::store(reinterpret_cast<float*>(out + 64 * (8 + half)), decoder.template scale<g.value>(half));
@@ -238,7 +254,8 @@ struct RowFormat {
         for (int r = 0; r < kStripRows; ++r)
           _mm256_store_si256(
               reinterpret_cast<__m256i*>(codes[r]),
-              R::template codes<0>(*reinterpret_cast<const typename R::Block*>(rows.row[r] + begin), g));
+              S::row_multiplicand(
+                  R::template codes<0>(*reinterpret_cast<const typename R::Block*>(rows.row[r] + begin), g)));
         for (int at = 0; at < 8; at += 4) {
           uint8_t* const to[4] = {panel + 64 * at, panel + 64 * (at + 1), panel + 64 * (at + 2),
                                   panel + 64 * (at + 3)};
@@ -361,15 +378,30 @@ class StripMatmul {
         fill_panel<kInStrips>(args, row + r * kStripRows, b, n, scratch,
                               scratch.panel + r * kPanelStripBytes);
       const QuantizedGroup* const* x = args.quantized + first;
+      Ahead ahead;
+      if constexpr (kInStrips) ahead = after(args, row, n_strips, b + n);
       if constexpr (S::kTileStrips == 2) {
         if (n_strips == 2) {
-          add_all<2>(scratch.panel, n * F::kGroups, x, b * F::kGroups, n_tokens, scratch.sums);
+          add_all<2>(scratch.panel, n * F::kGroups, x, b * F::kGroups, n_tokens, scratch.sums, ahead);
           continue;
         }
       }
-      add_all<1>(scratch.panel, n * F::kGroups, x, b * F::kGroups, n_tokens, scratch.sums);
+      add_all<1>(scratch.panel, n * F::kGroups, x, b * F::kGroups, n_tokens, scratch.sums, ahead);
     }
     store(args, row, n_rows, first, n_tokens, scratch.sums);
+  }
+
+  /// The weights that by_panel reads next, if block b is the first of them in the strips of `row`.
+  static Ahead after(const MatmulArgs& args, int64_t row, int64_t n_strips, int64_t b) {
+    const int64_t n_blocks = args.n_cols / (32 * F::kGroups);
+    if (b == n_blocks) {
+      b = 0;
+      row += n_strips * kStripRows;
+    }
+    if (row >= args.row_end) return {};
+    const int64_t second = row + (n_strips - 1) * kStripRows;
+    return {{block_of(args, row, b).dwords, block_of(args, second, b).dwords},
+            smallest(kChunkBlocks, n_blocks - b) * F::kLayout.n_dwords};
   }
 
   template <bool kInStrips>
@@ -388,12 +420,13 @@ class StripMatmul {
   /// All tokens of a block, in tiles; the last two share what is left evenly.
   template <int kStrips>
   static void add_all(const uint8_t* panel, int64_t n_groups, const QuantizedGroup* const* x,
-                      int64_t first_group, int64_t n_tokens, float* sums) {
+                      int64_t first_group, int64_t n_tokens, float* sums, Ahead ahead) {
     constexpr int64_t kMost = S::kTileTokens;
     while (n_tokens > 0) {
       const int64_t n =
           n_tokens > kMost && n_tokens < 2 * kMost ? (n_tokens + 1) / 2 : smallest(kMost, n_tokens);
-      add_tile<kStrips, kMost>(n, panel, n_groups, x, first_group, sums);
+      add_tile<kStrips, kMost>(n, panel, n_groups, x, first_group, sums, ahead);
+      ahead = {};
       x += n;
       sums += n * kSumStride;
       n_tokens -= n;
@@ -402,12 +435,12 @@ class StripMatmul {
 
   template <int kStrips, int kTokens>
   static void add_tile(int64_t n_tokens, const uint8_t* panel, int64_t n_groups,
-                       const QuantizedGroup* const* x, int64_t first_group, float* sums) {
+                       const QuantizedGroup* const* x, int64_t first_group, float* sums, const Ahead& ahead) {
     if constexpr (kTokens > 0) {
       if (n_tokens < kTokens)
-        return add_tile<kStrips, kTokens - 1>(n_tokens, panel, n_groups, x, first_group, sums);
+        return add_tile<kStrips, kTokens - 1>(n_tokens, panel, n_groups, x, first_group, sums, ahead);
       add_products<S, Panel, kStrips, kTokens>({panel, panel}, Panel::kLayout, kPanelStripBytes, n_groups, x,
-                                               first_group, sums);
+                                               first_group, sums, ahead);
     }
   }
 
