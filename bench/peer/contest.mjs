@@ -4,7 +4,8 @@
 //
 // Everything is measured TURNS (3) times, one program after the other, so that both see the same hours of a shared
 // machine; a ratio is that of the medians, its spread those of the single turns. "Under load" has two other busy
-// processes beside it. Works in build/peer, where it installs the npm package that brings llama.cpp.
+// processes beside it; "avx2" is packmule without AVX-512, against llama.cpp with all it has. Memory speed is measured
+// at the beginning of each turn. Works in build/peer, where it installs the npm package that brings llama.cpp.
 import {execFileSync, spawn} from "node:child_process";
 import {copyFileSync, existsSync, mkdirSync, readFileSync} from "node:fs";
 import {cpus} from "node:os";
@@ -28,10 +29,10 @@ if (!model || !(turns >= 1)) {
 }
 
 /// Standard output, wall seconds and the most memory the process ever had.
-function run(command, args, cwd = root) {
+function run(command, args, {cwd = root, env = {}} = {}) {
   return new Promise((done, fail) => {
     const start = process.hrtime.bigint();
-    const child = spawn(command, args, {cwd, stdio: ["ignore", "pipe", "pipe"]});
+    const child = spawn(command, args, {cwd, env: {...process.env, ...env}, stdio: ["ignore", "pipe", "pipe"]});
     let out = "", err = "", peak = 0;
     const watch = setInterval(() => {
       try {
@@ -48,9 +49,9 @@ function run(command, args, cwd = root) {
   });
 }
 
-async function packmule(prefills, decode) {
+async function packmule(prefills, decode, env) {
   const bench = await run(join(bin, "packmule"), ["bench", "-m", model, "-p", prefills.join(",") || "0", "-n",
-    `${decode}`, "-r", "1", "-ub", "2048", "--json"]);
+    `${decode}`, "-r", "1", "--json"], {env});
   const result = {peak: bench.peak};
   for (const test of JSON.parse(bench.out).results)
     result[test.kind === "decode" ? "decode" : `prefill ${test.tokens}`] = test.median_tokens_per_second;
@@ -59,7 +60,7 @@ async function packmule(prefills, decode) {
 
 async function llama(prefills, decode) {
   const {out, peak} = await run("node", ["llama_cpp.mjs", resolve(model), `${threads}`, prefills.join(",") || "32",
-    `${decode}`], work);
+    `${decode}`], {cwd: work});
   const figures = JSON.parse(out.trim().split("\n").at(-1));
   const result = {decode: figures.tg, load: figures.load_s, peak: Math.max(peak, figures.peak_bytes)};
   for (const n of prefills) result[`prefill ${n}`] = figures.pp[n];
@@ -75,13 +76,23 @@ async function underLoad(work_under_load) {
   }
 }
 
+/// GB/s, by our own streaming read.
+async function bandwidth() {
+  return Number.parseFloat((await run(join(bin, "packmule_stream_read"), [])).out);
+}
+
 async function turn() {
+  const memory = await bandwidth();
   const ours = await packmule(PREFILL, DECODE);
   const theirs = await llama(PREFILL, DECODE);
   ours.load = (await run(join(bin, "packmule"), ["run", "-m", model, "--no-chat", "-p", "a", "-n", "1"])).seconds;
   ours["decode under load"] = await underLoad(() => packmule([], DECODE));
   theirs["decode under load"] = await underLoad(() => llama([], DECODE));
-  return {ours, theirs};
+  if (hasAvx512) {
+    ours["prefill 512, avx2"] = (await packmule([512], 0, {PACKMULE_CPU: "avx2"}))["prefill 512"];
+    theirs["prefill 512, avx2"] = theirs["prefill 512"];
+  }
+  return {ours, theirs, memory};
 }
 
 const sorted = (values) => [...values].sort((a, b) => a - b);
@@ -97,7 +108,7 @@ if (!existsSync(join(work, "node_modules/node-llama-cpp")))
     {stdio: ["ignore", "ignore", "inherit"]});
 copyFileSync(join(here, "llama_cpp.mjs"), join(work, "llama_cpp.mjs"));
 
-const bandwidth = (await run(join(bin, "packmule_stream_read"), [model])).out.trim();
+const hasAvx512 = / avx512f /.test(readFileSync("/proc/cpuinfo", "utf8"));
 const results = [];
 for (let i = 0; i < turns; ++i) {
   results.push(await turn());
@@ -107,12 +118,16 @@ const about = JSON.parse((await run(join(bin, "packmule"), ["bench", "-m", model
   "--json"])).out);
 const version = JSON.parse(readFileSync(join(work, "node_modules/node-llama-cpp/package.json"))).version;
 console.log(`${about.machine}, ${threads} threads, packmule ${about.isa}, node-llama-cpp ${version}, ${turns} turns`);
-console.log(`memory: ${bandwidth}; ${(about.weight_bytes_per_token / 1e6).toFixed(1)} MB of weights read a token`);
+const memory = median(results.map((r) => r.memory));
+const perToken = about.weight_bytes_per_token / 1e9;
+console.log(`memory: ${round(memory)} GB/s (${results.map((r) => round(r.memory)).join(", ")}); ` +
+  `${(1000 * perToken).toFixed(1)} MB of weights read a token; decode reads ` +
+  `${(100 * median(results.map((r) => (r.ours.decode * perToken) / r.memory))).toFixed(0)} % of the memory's speed`);
 console.log("");
 console.log("| | packmule | llama.cpp | ratio | in single turns |");
 console.log("|---|---:|---:|---:|---:|");
 const rows = [["decode", "tokens/s", 1], ...PREFILL.map((n) => [`prefill ${n}`, "tokens/s", 1]),
-  ["decode under load", "tokens/s", 1], ["load", "s", 1], ["peak", "GB", 1e9]];
+  ...(hasAvx512 ? [["prefill 512, avx2", "tokens/s", 1]] : []), ["decode under load", "tokens/s", 1], ["load", "s", 1], ["peak", "GB", 1e9]];
 for (const [name, unit, scale] of rows) {
   const ours = results.map((r) => r.ours[name] / scale), theirs = results.map((r) => r.theirs[name] / scale);
   const single = sorted(ours.map((value, i) => value / theirs[i]));

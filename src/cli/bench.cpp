@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,14 +28,17 @@ struct BenchOptions {
   engine::EngineOptions engine;
   std::vector<int64_t> prompt_sizes{512};
   std::vector<int64_t> generate_sizes{128};
+  std::vector<int64_t> depths{0};
   int repetitions = 5;
   bool json = false;
 };
 
 /// One line of the table: the same work done several times.
 struct Measurement {
-  std::string name;  // "pp512": a prompt of 512 tokens in large batches; "tg32": 32 tokens one by one
+  std::string name;  // "pp512": a prompt of 512 tokens in large batches; "tg32": 32 tokens one by one; "@
+                     // d4096": after 4,096 others
   int64_t n_tokens = 0;
+  int64_t depth = 0;
   bool one_by_one = false;
   std::vector<double> tokens_per_second;  // one a run, in order
 
@@ -83,10 +87,37 @@ std::vector<int32_t> some_tokens(int64_t n, int64_t n_vocab) {
   return tokens;
 }
 
-/// Runs the tokens through an empty sequence; returns seconds.
+/// Fills the cache for n tokens with random keys and values of an ordinary size, in no time compared with
+/// computing them: what they say changes nothing of the work that later tokens are.
+Status fill_cache(const model::Model& model, cache::Sequence& sequence, int64_t n) {
+  PACKMULE_TRY_STATUS(sequence.reserve(n));
+  const model::Hparams& h = model.hparams();
+  const cache::Layout& layout = sequence.layout();
+  std::vector<float> row(static_cast<size_t>(h.n_kv_heads * h.head_dim));
+  std::minstd_rand random(1);
+  for (int64_t token = 0; token < n; ++token) {
+    for (float& value : row) value = static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
+    for (int layer = 0; layer < h.n_layers; ++layer) {
+      if (h.recurrent[static_cast<size_t>(layer)]) continue;
+      for (int64_t head = 0; head < h.n_kv_heads; ++head) {
+        const float* x = row.data() + head * h.head_dim;
+        const auto to = [&](std::byte* all, int64_t bytes) { return all + head * (bytes / h.n_kv_heads); };
+        quant::format_of(layout.k_type)
+            .encode(x, nullptr, to(sequence.k_row(layer, token), layout.k_row_bytes()), h.head_dim);
+        quant::format_of(layout.v_type)
+            .encode(x, nullptr, to(sequence.v_row(layer, token), layout.v_row_bytes()), h.head_dim);
+      }
+    }
+  }
+  sequence.advance(n);
+  return {};
+}
+
+/// Runs the tokens through a sequence that holds `depth` others; returns seconds.
 Result<double> time_run(model::Model& model, cache::Sequence& sequence, std::span<const int32_t> tokens,
-                        int64_t n_at_once) {
+                        int64_t n_at_once, int64_t depth) {
   sequence.reset();
+  if (depth > 0) PACKMULE_TRY_STATUS(fill_cache(model, sequence, depth));
   const auto begin = std::chrono::steady_clock::now();
   while (!tokens.empty()) {
     const auto n = std::min(tokens.size(), static_cast<size_t>(n_at_once));
@@ -109,8 +140,8 @@ Status measure(model::Model& model, cache::Sequence& sequence, const BenchOption
     if (show_progress)
       fmt::print(stderr, "\r{}: {} ", measurement.name,
                  run == 0 ? "warming up" : fmt::format("run {} of {}", run, options.repetitions));
-    PACKMULE_TRY(const double seconds,
-                 time_run(model, sequence, tokens, measurement.one_by_one ? 1 : n_at_once));
+    PACKMULE_TRY(const double seconds, time_run(model, sequence, tokens,
+                                                measurement.one_by_one ? 1 : n_at_once, measurement.depth));
     if (run > 0) measurement.tokens_per_second.push_back(static_cast<double>(measurement.n_tokens) / seconds);
   }
   if (show_progress) fmt::print(stderr, "\r\x1b[K");
@@ -129,8 +160,8 @@ void print_head(const Setup& setup) {
   fmt::print("{}, {}, {} thread{}, {} tokens at once, cache {}/{}\n\n", setup.machine, setup.isa,
              setup.n_threads, setup.n_threads == 1 ? "" : "s", setup.n_tokens_at_once, setup.k_type,
              setup.v_type);
-  fmt::print("| {:>8} | {:>10} | {:>21} | {:>14} |\n", "test", "tokens/s", "min .. max", "weights GB/s");
-  fmt::print("| {:->7}: | {:->9}: | {:->20}: | {:->13}: |\n", "", "", "", "");
+  fmt::print("| {:>16} | {:>10} | {:>21} | {:>14} |\n", "test", "tokens/s", "min .. max", "weights GB/s");
+  fmt::print("| {:->15}: | {:->9}: | {:->20}: | {:->13}: |\n", "", "", "", "");
 }
 
 void print_row(const Setup& setup, const Measurement& measurement) {
@@ -144,6 +175,7 @@ Json result_json(const Setup& setup, const Measurement& measurement) {
   Json json = {{"test", measurement.name},
                {"kind", measurement.one_by_one ? "decode" : "prefill"},
                {"tokens", measurement.n_tokens},
+               {"depth", measurement.depth},
                {"median_tokens_per_second", measurement.median()},
                {"min_tokens_per_second", measurement.min()},
                {"max_tokens_per_second", measurement.max()},
@@ -168,10 +200,16 @@ Json setup_json(const Setup& setup) {
 
 Status bench(const BenchOptions& options) {
   std::vector<Measurement> measurements;
-  for (const int64_t n : options.prompt_sizes)
-    if (n > 0) measurements.push_back({.name = fmt::format("pp{}", n), .n_tokens = n});
-  for (const int64_t n : options.generate_sizes)
-    if (n > 0) measurements.push_back({.name = fmt::format("tg{}", n), .n_tokens = n, .one_by_one = true});
+  for (const int64_t depth : options.depths) {
+    const std::string after = depth == 0 ? "" : fmt::format(" @ d{}", depth);
+    for (const int64_t n : options.prompt_sizes)
+      if (n > 0)
+        measurements.push_back({.name = fmt::format("pp{}{}", n, after), .n_tokens = n, .depth = depth});
+    for (const int64_t n : options.generate_sizes)
+      if (n > 0)
+        measurements.push_back(
+            {.name = fmt::format("tg{}{}", n, after), .n_tokens = n, .depth = depth, .one_by_one = true});
+  }
   if (measurements.empty())
     return fail(ErrorKind::kInvalidArgument, "nothing to measure: -p and -n are both 0");
 
@@ -179,14 +217,15 @@ Status bench(const BenchOptions& options) {
   ThreadPool threads(options.engine.n_threads > 0 ? options.engine.n_threads : usable_cores());
   model::ModelOptions model_options;
   PACKMULE_TRY(model_options.isa, choose_isa());
-  const int64_t n_at_once = std::min(options.engine.ubatch_size, options.engine.batch_size);
+  const int64_t n_at_once = options.engine.ubatch_size;
   model_options.ubatch_size = n_at_once;
   model_options.k_type = options.engine.k_type;
   model_options.v_type = options.engine.v_type;
   model_options.load_mode = options.engine.load_mode;
   PACKMULE_TRY(const auto model, model::Model::load(file, model_options, threads));
   int64_t capacity = 0;
-  for (const Measurement& measurement : measurements) capacity = std::max(capacity, measurement.n_tokens);
+  for (const Measurement& measurement : measurements)
+    capacity = std::max(capacity, measurement.depth + measurement.n_tokens);
   PACKMULE_TRY(const auto pages, cache::PagePool::create(model->cache_layout(), capacity));
   PACKMULE_TRY(const auto sequence, pages->new_sequence());
 
@@ -228,6 +267,10 @@ void add_bench(CLI::App& app, Action& chosen) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   verb->add_option("-n,--n-gen", options->generate_sizes, "Numbers of tokens to write, by commas; 0: none")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("-d,--n-depth", options->depths, "Tokens that the cache already holds, by commas")
       ->delimiter(',')
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();

@@ -64,6 +64,18 @@ TEST(Bench, PrintsATable) {
   EXPECT_THAT(output.out, HasSubstr(" tg2 |"));
 }
 
+TEST(Bench, MeasuresAfterOtherTokens) {
+  const Output output = run({"bench", "-m", stored_model(), "-p", "4", "-n", "2", "-d", "0,70", "-r", "1",
+                             "-ctk", "q8_0", "--json"});
+  ASSERT_EQ(output.exit_code, kExitOk) << output.err;
+  const Json results = Json::parse(output.out)["results"];
+  ASSERT_EQ(results.size(), 4u);
+  EXPECT_EQ(results[0]["test"], "pp4");
+  EXPECT_EQ(results[3]["test"], "tg2 @ d70");
+  EXPECT_EQ(results[3]["depth"], 70);
+  EXPECT_EQ(results[3]["tokens"], 2);
+}
+
 TEST(Bench, RefusesWhatCannotBeMeasured) {
   const Output nothing = run({"bench", "-m", stored_model(), "-p", "0", "-n", "0"});
   EXPECT_EQ(nothing.exit_code, kExitError);

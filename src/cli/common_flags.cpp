@@ -70,10 +70,6 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
   verb.add_option("-m,--model", options.model_path, "GGUF file; of a split model the first")->required();
   verb.add_option("-t,--threads", options.n_threads, "Threads (default: all cores)")
       ->check(CLI::Range(1, 1024));
-  verb.add_option("-b,--batch-size", options.batch_size,
-                  "Most tokens between two looks for a cancel; bounds --ubatch-size")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
   verb.add_option("--ubatch-size", options.ubatch_size, "Tokens processed at once (-ub)")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
@@ -83,6 +79,9 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
       ->transform(CLI::CheckedTransformer(kLoadModes))
       ->type_name("MODE")
       ->default_str("auto");
+  verb.add_flag_callback(
+      "--no-mmap", [&options] { options.load_mode = model::LoadMode::kRepack; },
+      "The same as --load-mode repack");
 
   verb.add_option_function<std::string>(
           "--flash-attn", [](const std::string&) {},
@@ -94,6 +93,10 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
           "--threads-batch", [](int) {},
           std::string("Threads for prompts (-tb): -t counts for both") + kNoEffect)
       ->check(CLI::Range(1, 1024));
+  verb.add_option_function<int>(
+          "-b,--batch-size", [](int) {},
+          std::string("Tokens a prompt is cut into before --ubatch-size cuts it") + kNoEffect)
+      ->check(CLI::Range(1, 1 << 20));
   add_gpu_flag(verb, kGpuLayers, "Layers on the GPU (-ngl): only 0");
   add_gpu_flag(verb, "--override-tensor", "Where tensors go, by pattern (-ot)");
   add_gpu_flag(verb, "--n-cpu-moe", "Layers whose experts stay on the CPU (-ncmoe)");

@@ -45,10 +45,21 @@ TEST(CommonFlags, TakeTheNamesPeopleKnow) {
   EXPECT_EQ(parsed.options.model_path, "model.gguf");
   EXPECT_EQ(parsed.options.ctx_size, 4096);
   EXPECT_EQ(parsed.options.n_threads, 3);
-  EXPECT_EQ(parsed.options.batch_size, 64);
   EXPECT_EQ(parsed.options.ubatch_size, 32);
   EXPECT_EQ(parsed.options.k_type, quant::Type::kQ8_0);
   EXPECT_EQ(parsed.options.v_type, quant::Type::kBF16);
+}
+
+TEST(CommonFlags, NameTheLoadModes) {
+  EXPECT_EQ(parse({}).options.load_mode, model::LoadMode::kAuto);
+  for (const auto mode :
+       {model::LoadMode::kAuto, model::LoadMode::kMmap, model::LoadMode::kCopy, model::LoadMode::kRepack}) {
+    const Parsed parsed = parse({"--load-mode", std::string(model::load_mode_name(mode)).c_str()});
+    EXPECT_EQ(parsed.error, "");
+    EXPECT_EQ(parsed.options.load_mode, mode);
+  }
+  EXPECT_THAT(parse({"--load-mode", "fast"}).error, HasSubstr("--load-mode"));
+  EXPECT_EQ(parse({"--no-mmap"}).options.load_mode, model::LoadMode::kRepack);
 }
 
 TEST(CommonFlags, SamplingOverridesOnlyWhatIsNamed) {

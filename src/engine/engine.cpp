@@ -16,8 +16,6 @@ Status check_options(const EngineOptions& options) {
   if (options.ctx_size < 0)
     return fail(ErrorKind::kInvalidArgument, "--ctx-size is {}, expected tokens, or 0 for the model's own",
                 options.ctx_size);
-  if (options.batch_size < 1)
-    return fail(ErrorKind::kInvalidArgument, "--batch-size is {}, expected 1 or more", options.batch_size);
   if (options.ubatch_size < 1)
     return fail(ErrorKind::kInvalidArgument, "--ubatch-size is {}, expected 1 or more", options.ubatch_size);
   return {};
@@ -27,8 +25,7 @@ EngineOptions fill_in(EngineOptions options, const model::Hparams& hparams) {
   if (options.n_threads == 0) options.n_threads = usable_cores();
   if (options.ctx_size == 0) options.ctx_size = kDefaultContext;
   if (hparams.context_length > 0) options.ctx_size = std::min(options.ctx_size, hparams.context_length);
-  options.batch_size = std::min(options.batch_size, options.ctx_size);
-  options.ubatch_size = std::min(options.ubatch_size, options.batch_size);
+  options.ubatch_size = std::min(options.ubatch_size, options.ctx_size);
   return options;
 }
 

@@ -85,7 +85,6 @@ TEST(Engine, TellsWhatItOpened) {
   EngineOptions options;
   options.model_path = small_model();
   options.ctx_size = int64_t{1} << 40;
-  options.batch_size = 64;
   auto engine = Engine::open(options);
   ASSERT_TRUE(engine.has_value()) << engine.error().message;
   EXPECT_EQ((*engine)->options().ctx_size, (*engine)->model().hparams().context_length) << "not more";
@@ -96,7 +95,7 @@ TEST(Engine, TellsWhatItOpened) {
   ASSERT_FALSE(steps.empty());
   EXPECT_EQ(steps.back(), 1.0);
   EXPECT_EQ((*engine)->options().ctx_size, 100);
-  EXPECT_EQ((*engine)->options().ubatch_size, 64) << "not more than -b";
+  EXPECT_EQ((*engine)->options().ubatch_size, 100) << "not more than the context";
   EXPECT_GE((*engine)->options().n_threads, 1);
   EXPECT_FALSE((*engine)->model_name().empty());
   EXPECT_THAT(std::string((*engine)->chat_template()), HasSubstr("message"));
@@ -115,7 +114,6 @@ TEST(Engine, RefusesWhatCannotBeOpened) {
               HasSubstr("nonexistent"));
   EXPECT_THAT(refusal([](EngineOptions& o) { o.n_threads = -1; }), HasSubstr("--threads"));
   EXPECT_THAT(refusal([](EngineOptions& o) { o.ctx_size = -1; }), HasSubstr("--ctx-size"));
-  EXPECT_THAT(refusal([](EngineOptions& o) { o.batch_size = 0; }), HasSubstr("--batch-size"));
   EXPECT_THAT(refusal([](EngineOptions& o) { o.ubatch_size = 0; }), HasSubstr("--ubatch-size"));
 }
 

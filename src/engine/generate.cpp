@@ -91,11 +91,15 @@ int64_t Engine::Impl::keep_common_part(const std::vector<int32_t>& prompt) {
   return static_cast<int64_t>(held.size());
 }
 
-Result<std::span<const float>> Engine::Impl::forward(std::span<const int32_t> tokens,
-                                                     model::WantLogits want) {
+Result<std::span<const float>> Engine::Impl::forward(std::span<const int32_t> tokens, model::WantLogits want,
+                                                     const std::stop_token& stop) {
   const model::Slice slice{sequence.get(), tokens, want};
-  auto logits = model->forward({&slice, 1});
-  if (logits) held.insert(held.end(), tokens.begin(), tokens.end());
+  auto logits = model->forward({&slice, 1}, nullptr, stop);
+  if (logits) {
+    held.insert(held.end(), tokens.begin(), tokens.end());
+  } else if (logits.error().kind == ErrorKind::kCancelled) {
+    held.clear();
+  }
   return logits;
 }
 
@@ -125,7 +129,10 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
     const int64_t n = std::min(engine.options.ubatch_size, n_prompt - done);
     const auto tokens = std::span(request.prompt).subspan(static_cast<size_t>(done), static_cast<size_t>(n));
     const bool last = done + n == n_prompt;
-    PACKMULE_TRY(logits, engine.forward(tokens, last ? model::WantLogits::kLast : model::WantLogits::kNone));
+    const auto result =
+        engine.forward(tokens, last ? model::WantLogits::kLast : model::WantLogits::kNone, stop);
+    if (!result && result.error().kind == ErrorKind::kCancelled) break;
+    PACKMULE_TRY(logits, result);
     done += n;
     if (callbacks.on_prompt) callbacks.on_prompt(done, n_prompt);
   }
@@ -134,7 +141,7 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
 
   // Token by token.
   TextOut out(*engine.tokenizer, request, callbacks, outcome);
-  while (!stop.stop_requested()) {
+  while (done == n_prompt && !stop.stop_requested()) {
     if (request.max_tokens >= 0 && static_cast<int64_t>(outcome.tokens.size()) >= request.max_tokens) {
       outcome.reason = FinishReason::kLength;
       break;

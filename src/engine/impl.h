@@ -33,9 +33,10 @@ struct Engine::Impl {
   /// Drops what the sequence holds unless the prompt goes on from it. Returns the tokens that are kept.
   int64_t keep_common_part(const std::vector<int32_t>& prompt);
   /// Sends tokens that follow those held. The logits of the last one, if wanted, are valid until the next
-  /// call.
+  /// call. When `stop` is requested meanwhile the error is kCancelled and nothing is held any more.
   [[nodiscard]] Result<std::span<const float>> forward(std::span<const int32_t> tokens,
-                                                       model::WantLogits want);
+                                                       model::WantLogits want,
+                                                       const std::stop_token& stop = {});
 };
 
 }  // namespace packmule::engine

@@ -13,7 +13,6 @@ struct EngineOptions {
   std::string model_path;
   int n_threads = 0;           // 0: all cores this process may use
   int64_t ctx_size = 0;        // tokens, at most what the model was trained for; 0: at most kDefaultContext
-  int64_t batch_size = 2048;   // -b: most tokens between checks for a cancel
   int64_t ubatch_size = 2048;  // -ub: most tokens that go through the model at once
   quant::Type k_type = quant::Type::kF16;  // -ctk
   quant::Type v_type = quant::Type::kF16;  // -ctv

@@ -284,5 +284,35 @@ TEST(Load, CountsTheBytesOfTheWeights) {
   EXPECT_GT(loaded.model->activation_bytes(), 16 * h.n_vocab * 4);
 }
 
+TEST(Cancel, LeavesTheSequenceAsNew) {
+  const LoadedModel loaded = load(exact_options(Isa::kRef, 64));
+  const auto [tokens, other] = two_texts();
+  const auto sequence = loaded.sequence();
+  loaded.run(*sequence, std::span(other).first(9), 9);
+  std::stop_source source;
+  class StopAfterALayer : public Probe {
+   public:
+    explicit StopAfterALayer(std::stop_source& s) : source_(s) {}
+    void residual(int layer, int64_t, std::span<const float>) override {
+      if (layer == 1) source_.request_stop();
+      last_layer = layer;
+    }
+    void experts(int, int64_t, std::span<const int32_t>) override {}
+    int last_layer = -1;
+
+   private:
+    std::stop_source& source_;
+  } probe(source);
+  const Slice slice{sequence.get(), std::span(other).subspan(9, 20), WantLogits::kLast};
+  const auto result = loaded.model->forward({&slice, 1}, &probe, source.get_token());
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().kind, ErrorKind::kCancelled);
+  EXPECT_EQ(probe.last_layer, 1);
+  EXPECT_EQ(sequence->n_tokens(), 0);
+  const auto fresh = loaded.sequence();
+  EXPECT_EQ(loaded.run(*sequence, std::span(tokens).first(20), 20),
+            loaded.run(*fresh, std::span(tokens).first(20), 20));
+}
+
 }  // namespace
 }  // namespace packmule::model

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -69,7 +70,11 @@ class Model {
   /// and a sequence twice). Room in each sequence is reserved first; on an error nothing has been written.
   /// Returns one row of n_vocab logits per position asked for, in batch order, valid until the next call.
   /// Logits of padding tokens are as computed; the sampler masks them.
-  [[nodiscard]] Result<std::span<const float>> forward(std::span<const Slice> batch, Probe* probe = nullptr);
+  ///
+  /// When `stop` is requested meanwhile, the call ends after the step at hand with kCancelled; the batch's
+  /// sequences, written in part, have been reset.
+  [[nodiscard]] Result<std::span<const float>> forward(std::span<const Slice> batch, Probe* probe = nullptr,
+                                                       const std::stop_token& stop = {});
 
  private:
   struct Impl;

@@ -191,7 +191,8 @@ void Model::Impl::rotate(Pass& pass) const {
   });
 }
 
-Result<std::span<const float>> Model::forward(std::span<const Slice> batch, Probe* probe) {
+Result<std::span<const float>> Model::forward(std::span<const Slice> batch, Probe* probe,
+                                              const std::stop_token& stop) {
   Impl& impl = *impl_;
   PACKMULE_TRY_STATUS(impl.check(batch));
   for (const Slice& slice : batch)
@@ -208,7 +209,13 @@ Result<std::span<const float>> Model::forward(std::span<const Slice> batch, Prob
             {impl.logit_rows.data(), impl.n_logit_rows},
             probe};
   impl.rotate(pass);
-  for (const std::unique_ptr<Step>& step : impl.schedule) step->run(pass);
+  for (const std::unique_ptr<Step>& step : impl.schedule) {
+    if (stop.stop_requested()) {
+      for (const SliceRows& slice : pass.slices) slice.sequence->reset();
+      return fail(ErrorKind::kCancelled, "stopped while {} tokens were computed", pass.n_rows);
+    }
+    step->run(pass);
+  }
   for (const SliceRows& slice : pass.slices) slice.sequence->advance(slice.n_rows);
   return std::span<const float>(impl.ws.logits,
                                 impl.n_logit_rows * static_cast<size_t>(impl.hparams.n_vocab));

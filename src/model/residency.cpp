@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/system_memory.h"
-
 namespace packmule::model {
 namespace {
 
@@ -33,23 +31,24 @@ std::string_view load_mode_name(LoadMode mode) {
   return "?";
 }
 
-Result<Residency> Residency::create(const gguf::File& file, LoadMode mode, bool can_repack) {
+Result<Residency> Residency::create(const gguf::File& file, LoadMode mode, bool can_repack,
+                                    int64_t available_bytes) {
   int64_t needed = 0;
   for (const gguf::TensorInfo& tensor : file.tensors())
     needed += aligned(static_cast<int64_t>(tensor.size_bytes));
-  const int64_t available = available_memory_bytes();
   Residency residency;
   residency.mode_ = mode;
   if (mode == LoadMode::kAuto)
-    residency.mode_ = can_repack && needed <= available - kReserveBytes ? LoadMode::kRepack : LoadMode::kMmap;
+    residency.mode_ =
+        can_repack && needed <= available_bytes - kReserveBytes ? LoadMode::kRepack : LoadMode::kMmap;
   if (residency.mode_ == LoadMode::kRepack && !can_repack) residency.mode_ = LoadMode::kCopy;
   if (residency.mode_ == LoadMode::kMmap) return residency;
-  if (needed > available)
+  if (needed > available_bytes)
     return fail(ErrorKind::kOutOfMemory,
                 "{}: --load-mode {} needs {:.1f} GB of memory for the weights, {:.1f} GB are available; use "
                 "--load-mode mmap or auto",
                 file.path(), load_mode_name(mode), static_cast<double>(needed) * 1e-9,
-                static_cast<double>(available) * 1e-9);
+                static_cast<double>(available_bytes) * 1e-9);
   PACKMULE_TRY(residency.memory_, AlignedBuffer::allocate(static_cast<size_t>(needed), "weights"));
   return residency;
 }

@@ -11,6 +11,7 @@
 
 #include "base/aligned.h"
 #include "base/result.h"
+#include "base/system_memory.h"
 #include "base/thread_pool.h"
 #include "gguf/file.h"
 #include "kernels/kernels.h"
@@ -31,7 +32,8 @@ class Residency {
 
   /// Chooses between the modes for kAuto. An error, with the numbers, when memory for the tensors of `file`
   /// is not available. `can_repack`: whether the kernels have strips.
-  static Result<Residency> create(const gguf::File& file, LoadMode mode, bool can_repack);
+  static Result<Residency> create(const gguf::File& file, LoadMode mode, bool can_repack,
+                                  int64_t available_bytes = available_memory_bytes());
 
   [[nodiscard]] LoadMode mode() const { return mode_; }
   /// Memory of our own, of matrices placed so far.

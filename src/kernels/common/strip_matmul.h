@@ -31,7 +31,8 @@ constexpr int log2_of(int n) {
   return n <= 1 ? 0 : 1 + log2_of(n / 2);
 }
 
-/// A group of a panel: eight dwords of codes, ready to be multiplied, then scales and offsets as floats, all a row to a lane.
+/// A group of a panel: eight dwords of codes, ready to be multiplied, then scales and offsets as floats, all
+/// a row to a lane.
 template <class S, int kScalesOf, int kBitsOf, int kBiasOf, bool kOffsetOf>
 struct PanelGroup {
   static constexpr int kGroups = 1, kScales = kScalesOf, kBits = kBitsOf, kBias = kBiasOf;
@@ -252,10 +253,9 @@ struct RowFormat {
       }
       for (int g = 0; g < R::kGroups; ++g, panel += kBytes) {
         for (int r = 0; r < kStripRows; ++r)
-          _mm256_store_si256(
-              reinterpret_cast<__m256i*>(codes[r]),
-              S::row_multiplicand(
-                  R::template codes<0>(*reinterpret_cast<const typename R::Block*>(rows.row[r] + begin), g)));
+          _mm256_store_si256(reinterpret_cast<__m256i*>(codes[r]),
+                             S::row_multiplicand(R::template codes<0>(
+                                 *reinterpret_cast<const typename R::Block*>(rows.row[r] + begin), g)));
         for (int at = 0; at < 8; at += 4) {
           uint8_t* const to[4] = {panel + 64 * at, panel + 64 * (at + 1), panel + 64 * (at + 2),
                                   panel + 64 * (at + 3)};
