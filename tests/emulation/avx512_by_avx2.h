@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 
+#include <cstdint>
 #include <cstring>
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
@@ -36,6 +37,19 @@ inline __m512 cvtepi32_ps(__m512i v) {
 }
 inline __m512i cvtepi8_epi32(__m128i v) {
   return join<__m512i>(_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(v, v)));
+}
+inline __m512i cvtepu8_epi32(__m128i v) {
+  return join<__m512i>(_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(v, v)));
+}
+inline __m512i srai_epi32(__m512i v, int count) {
+  return join<__m512i>(_mm256_srai_epi32(part_of<__m256i>(v, 0), count),
+                       _mm256_srai_epi32(part_of<__m256i>(v, 1), count));
+}
+/// The lower sixteen bits of each dword.
+inline __m256i cvtepi32_epi16(__m512i v) {
+  uint16_t words[16];
+  for (int i = 0; i < 16; ++i) words[i] = static_cast<uint16_t>(part_of<uint32_t>(v, i));
+  return part_of<__m256i>(words, 0);
 }
 inline __m512i cvtepu16_epi32(__m256i v) {
   return join<__m512i>(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(v)),
@@ -70,6 +84,9 @@ inline __m512 shuffle_f32x4(__m512 a, __m512 b, int select) {
 
 #define _mm512_cvtepi32_ps(v) packmule::emulation::cvtepi32_ps(v)
 #define _mm512_cvtepi8_epi32(v) packmule::emulation::cvtepi8_epi32(v)
+#define _mm512_cvtepu8_epi32(v) packmule::emulation::cvtepu8_epi32(v)
+#define _mm512_srai_epi32(v, count) packmule::emulation::srai_epi32(v, count)
+#define _mm512_cvtepi32_epi16(v) packmule::emulation::cvtepi32_epi16(v)
 #define _mm512_cvtepu16_epi32(v) packmule::emulation::cvtepu16_epi32(v)
 #define _mm512_cvtph_ps(v) packmule::emulation::cvtph_ps(v)
 #define _mm512_extractf32x8_ps(v, half) packmule::emulation::extractf32x8_ps(v, half)

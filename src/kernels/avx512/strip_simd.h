@@ -63,7 +63,7 @@ struct StripSimd : Simd {
   static Ints mul_words(Ints a, Ints b) { return _mm512_mullo_epi16(a, b); }
   /// a < b ? yes : no, signed dwords; and for equality.
   static Ints select_less(Ints a, Ints b, Ints yes, Ints no) {
-    return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(a, b), no, yes);
+    return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(b, a), no, yes);
   }
   static Ints select_equal(Ints a, Ints b, Ints yes, Ints no) {
     return _mm512_mask_blend_epi32(_mm512_cmpeq_epi32_mask(a, b), no, yes);
