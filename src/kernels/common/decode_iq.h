@@ -21,6 +21,13 @@ inline __m256i four_entries(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
                             static_cast<int64_t>(d));
 }
 
+/// entry(0) to entry(7), in registers: gathered in memory they would be waited for at the load of all.
+template <class Entry>
+[[gnu::always_inline]] inline __m256i eight_entries(Entry&& entry) {
+  const auto at = [&](int i) { return static_cast<int>(entry(i)); };
+  return _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+}
+
 /// Four seven-bit sign indices, lowest first, as 32 sign bits.
 inline uint32_t signs_of_indices(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
   const uint8_t* signs = quant::kIq2Signs.at;
@@ -119,10 +126,9 @@ struct DecodeIQ3_XXS {
   template <int>
   static __m256i codes(const Block& block, int g) {
     const uint8_t* index = block.index + 8 * g;
-    uint32_t magnitudes[8];
-    for (int i = 0; i < 8; ++i) magnitudes[i] = quant::kIq3XxsGrid.at[index[i]];
     const uint32_t signs = packed_signs(load_u32(block.signs_scale[g]));
-    return negate_where(spread_bits(signs), load_32(magnitudes));
+    return negate_where(spread_bits(signs),
+                        eight_entries([&](int i) { return quant::kIq3XxsGrid.at[index[i]]; }));
   }
 };
 
@@ -141,9 +147,9 @@ struct DecodeIQ3_S {
   static __m256i codes(const Block& block, int g) {
     const uint8_t* index = block.index + 8 * g;
     const uint32_t high = block.index_high[g];
-    uint32_t magnitudes[8];
-    for (int i = 0; i < 8; ++i) magnitudes[i] = quant::kIq3SGrid.at[index[i] | (high >> i & 1) << 8];
-    return negate_where(spread_bits(load_u32(block.sign + 4 * g)), load_32(magnitudes));
+    return negate_where(spread_bits(load_u32(block.sign + 4 * g)), eight_entries([&](int i) {
+                          return quant::kIq3SGrid.at[index[i] | (high >> i & 1) << 8];
+                        }));
   }
 };
 

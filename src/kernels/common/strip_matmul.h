@@ -8,7 +8,7 @@
 // element, nor where its weights lie (as the file has them, or in strips), change the order of its sum.
 //
 // Few tokens: codes are unpacked in registers, and what the file has as rows is interleaved to a strip in the
-// first-level cache just before. Many tokens, and codebook formats always: a panel of the codes as bytes and
+// first-level cache just before (codebook formats stay rows). Many tokens: a panel of the codes as bytes and
 // the scales as floats is written to scratch, kChunkGroups groups of two strips, which stays in the
 // first-level cache while the tokens pass by in tiles.
 #pragma once
@@ -264,6 +264,62 @@ struct RowFormat {
       }
     }
   }
+
+  static constexpr int kDirectTokens = 4;
+
+  /// What add_products does, without a panel: sixteen rows times kTokens rows of activations. The codes of a
+  /// row stay side by side; the sums over their lanes, exact as integers, go to the row's own lane.
+  template <int kTokens>
+  static void add_rows(const StripOfRows& rows, int64_t n_blocks, const QuantizedGroup* const* x,
+                       float* sums) {
+    constexpr int kScales = R::kGroups * R::kScales;
+    const int64_t half_lines = kStripRows / 2 * n_blocks * kBlockBytes / 64;
+    const Ahead next{{rows.next, rows.next + 64 * half_lines}, half_lines};
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      const auto block = [&](int r) __attribute__((always_inline))->const typename R::Block& {
+        return *reinterpret_cast<const typename R::Block*>(rows.row[r] + b * kBlockBytes);
+      };
+      alignas(64) float scale_of[kScales][kStripRows];
+      for (int r = 0; r < kStripRows; ++r) {
+        BlockScales<kScales, false> scales;
+        R::open(block(r), 1.0f, scales);
+        for (int i = 0; i < kScales; ++i) scale_of[i][r] = scales.scale[i];
+      }
+      for (int g = 0; g < R::kGroups; ++g) {
+        alignas(64) int32_t dots[kTokens][2][kStripRows];
+        for (int first = 0; first < kStripRows; first += 4) {
+          next.fetch(b * 4 * R::kGroups + 4 * g + first / 4, n_blocks * 4 * R::kGroups);
+          __m256i dot[kTokens][4];
+          for (int r = 0; r < 4; ++r) {
+            const __m256i codes = R::template codes<0>(block(first + r), g);
+            const __m256i magnitudes = _mm256_abs_epi8(codes);
+            for (int t = 0; t < kTokens; ++t)
+              dot[t][r] =
+                  S::dot_bytes(magnitudes, _mm256_sign_epi8(load_32(x[t][b * R::kGroups + g].codes), codes));
+          }
+          for (int t = 0; t < kTokens; ++t) {
+            const __m256i halves = _mm256_hadd_epi32(_mm256_hadd_epi32(dot[t][0], dot[t][1]),
+                                                     _mm256_hadd_epi32(dot[t][2], dot[t][3]));
+            const __m128i low = _mm256_castsi256_si128(halves), high = _mm256_extracti128_si256(halves, 1);
+            const auto to = [&](int half) { return reinterpret_cast<__m128i*>(&dots[t][half][first]); };
+            _mm_store_si128(to(0), R::kScales == 1 ? _mm_add_epi32(low, high) : low);
+            if constexpr (R::kScales == 2) _mm_store_si128(to(1), high);
+          }
+        }
+        for (int t = 0; t < kTokens; ++t)
+          for (int lane = 0; lane < kStripRows; lane += S::kWidth) {
+            const typename S::Floats activation_scale = S::set(x[t][b * R::kGroups + g].scale);
+            typename S::Floats sum = S::load(sums + t * kSumStride + lane);
+            for (int half = 0; half < R::kScales; ++half) {
+              const typename S::Floats scale = S::load(&scale_of[g * R::kScales + half][lane]);
+              const auto* products = reinterpret_cast<const uint8_t*>(&dots[t][half][lane]);
+              sum = S::fma(S::to_floats(S::load_ints(products)), S::mul(scale, activation_scale), sum);
+            }
+            S::store(sums + t * kSumStride + lane, sum);
+          }
+      }
+    }
+  }
 };
 
 /// The matmul of one format F (StripFormat or RowFormat).
@@ -285,17 +341,19 @@ class StripMatmul {
  private:
   using Panel = typename F::Panel;
   static constexpr int64_t kChunkBlocks = kChunkGroups / F::kGroups;
+  static constexpr int64_t kDirectTokens = [] {
+    if constexpr (F::kStrips) return S::kDirectTokens;
+    if constexpr (!F::kStrips) return F::kDirectTokens;
+  }();
   static constexpr int64_t kPanelStripBytes = kChunkGroups * 64 * Panel::kLayout.n_dwords;
 
   template <bool kInStrips>
   static void run(const MatmulArgs& args) {
     StripScratch scratch(args.scratch);
-    if constexpr (F::kStrips) {
-      if (args.n_tokens <= S::kDirectTokens) {
-        for (int64_t row = args.row_begin; row < args.row_end; row += kStripRows)
-          direct<kInStrips>(args, row, scratch);
-        return;
-      }
+    if (args.n_tokens <= kDirectTokens) {
+      for (int64_t row = args.row_begin; row < args.row_end; row += kStripRows)
+        direct<kInStrips>(args, row, scratch);
+      return;
     }
     for (int64_t first = 0; first < args.n_tokens; first += kTokenBlock) {
       const int64_t n = smallest(kTokenBlock, args.n_tokens - first);
@@ -327,17 +385,32 @@ class StripMatmul {
 
   template <bool kInStrips>
   static void direct(const MatmulArgs& args, int64_t row, const StripScratch& scratch) {
-    using Decoder = typename F::Decoder;
     const int64_t n_blocks = args.n_cols / (32 * F::kGroups);
     std::memset(scratch.sums, 0, static_cast<size_t>(args.n_tokens * kSumStride) * sizeof(float));
-    if constexpr (kInStrips) {
-      add_few<Decoder>(block_of(args, row, 0), F::kLayout, n_blocks, args, 0, scratch.sums);
+    if constexpr (!F::kStrips) {
+      const StripOfRows rows = rows_from(args, row);
+      switch (args.n_tokens) {
+        case 1:
+          F::template add_rows<1>(rows, n_blocks, args.quantized, scratch.sums);
+          break;
+        case 2:
+          F::template add_rows<2>(rows, n_blocks, args.quantized, scratch.sums);
+          break;
+        case 3:
+          F::template add_rows<3>(rows, n_blocks, args.quantized, scratch.sums);
+          break;
+        default:
+          F::template add_rows<4>(rows, n_blocks, args.quantized, scratch.sums);
+      }
+    } else if constexpr (kInStrips) {
+      add_few<typename F::Decoder>(block_of(args, row, 0), F::kLayout, n_blocks, args, 0, scratch.sums);
     } else {
       const StripOfRows rows = rows_from(args, row);
       for (int64_t b = 0; b < n_blocks; b += kChunkBlocks) {
         const int64_t n = smallest(kChunkBlocks, n_blocks - b);
-        interleave_blocks<S, Decoder::kType>(rows, b * F::kBlockBytes, n, scratch.strip);
-        add_few<Decoder>(block_of(scratch.strip, n, 0), F::kLayout, n, args, b * F::kGroups, scratch.sums);
+        interleave_blocks<S, F::Decoder::kType>(rows, b * F::kBlockBytes, n, scratch.strip);
+        add_few<typename F::Decoder>(block_of(scratch.strip, n, 0), F::kLayout, n, args, b * F::kGroups,
+                                     scratch.sums);
       }
     }
     store(args, row, smallest(kStripRows, args.row_end - row), 0, args.n_tokens, scratch.sums);
