@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "kernels/common/numbers.h"
 #include "kernels/common/panel.h"
 #include "kernels/kernels.h"
 
@@ -13,10 +14,6 @@ namespace packmule::kernels {
 namespace {
 
 constexpr int64_t kColumnBlock = 512;
-
-constexpr int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
 
 /// Sums of the lanes of four vectors; each by the same tree, so its place among the four does not matter.
 [[gnu::always_inline]] inline __m128 sum_8_lanes(__m256 a, __m256 b, __m256 c, __m256 d) {

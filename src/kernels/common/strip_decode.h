@@ -24,28 +24,41 @@ struct StripBlock {
   const uint8_t* odds;
 };
 
-/// One scale for 32 columns, a half in the odd unit.
-template <class S>
-struct StripHalfScale {
-  static constexpr int kGroups = 1, kScales = 1;
-  static constexpr bool kOffset = false;
-  explicit StripHalfScale(StripBlock b) : block(b) {}
-  [[gnu::always_inline]] typename S::Ints dword(int i) const { return S::load_ints(block.dwords + 64 * i); }
-  template <int>
-  typename S::Floats scale(int) const {
-    return S::from_half(reinterpret_cast<const uint16_t*>(block.odds));
+/// What every decoder is made of; those with offsets hide the last two members.
+template <class S, quant::Type kTypeOf>
+struct StripReader {
+  static constexpr quant::Type kType = kTypeOf;
+  explicit StripReader(StripBlock b) : block(b) {}
+  /// Dword i of the block in the file.
+  [[gnu::always_inline]] typename S::Ints dword(int i) const {
+    return S::load_ints(block.dwords + 64 * strip_place(kType, i));
   }
+  /// The odd unit as a half.
+  typename S::Floats odd_half() const { return S::from_half(reinterpret_cast<const uint16_t*>(block.odds)); }
+  StripBlock block;
+
+  static constexpr bool kOffset = false;
   template <int>
   typename S::Floats offset(int) const {
     return S::zero();
   }
-  StripBlock block;
+};
+
+/// One scale for 32 columns, a half in the odd unit.
+template <class S, quant::Type kTypeOf>
+struct StripHalfScale : StripReader<S, kTypeOf> {
+  using StripReader<S, kTypeOf>::StripReader;
+  static constexpr int kGroups = 1, kScales = 1;
+  template <int>
+  typename S::Floats scale(int) const {
+    return this->odd_half();
+  }
 };
 
 /// Scale and offset as two halves of dword 0.
-template <class S>
-struct StripHalfPair : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
+template <class S, quant::Type kTypeOf>
+struct StripHalfPair : StripHalfScale<S, kTypeOf> {
+  using StripHalfScale<S, kTypeOf>::StripHalfScale;
   static constexpr bool kOffset = true;
   template <int>
   typename S::Floats scale(int) const {
@@ -65,9 +78,8 @@ template <class S>
 }
 
 template <class S>
-struct StripQ4_0 : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
-  static constexpr quant::Type kType = quant::Type::kQ4_0;
+struct StripQ4_0 : StripHalfScale<S, quant::Type::kQ4_0> {
+  using StripHalfScale<S, quant::Type::kQ4_0>::StripHalfScale;
   static constexpr int kBits = 4, kBias = 8;
   template <int>
   typename S::Ints codes(int i) const {
@@ -76,9 +88,8 @@ struct StripQ4_0 : StripHalfScale<S> {
 };
 
 template <class S>
-struct StripQ4_1 : StripHalfPair<S> {
-  using StripHalfPair<S>::StripHalfPair;
-  static constexpr quant::Type kType = quant::Type::kQ4_1;
+struct StripQ4_1 : StripHalfPair<S, quant::Type::kQ4_1> {
+  using StripHalfPair<S, quant::Type::kQ4_1>::StripHalfPair;
   static constexpr int kBits = 4, kBias = 0;
   template <int>
   typename S::Ints codes(int i) const {
@@ -95,9 +106,8 @@ template <class S>
 }
 
 template <class S>
-struct StripQ5_0 : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
-  static constexpr quant::Type kType = quant::Type::kQ5_0;
+struct StripQ5_0 : StripHalfScale<S, quant::Type::kQ5_0> {
+  using StripHalfScale<S, quant::Type::kQ5_0>::StripHalfScale;
   static constexpr int kBits = 5, kBias = 16;
   template <int>
   typename S::Ints codes(int i) const {
@@ -106,9 +116,8 @@ struct StripQ5_0 : StripHalfScale<S> {
 };
 
 template <class S>
-struct StripQ5_1 : StripHalfPair<S> {
-  using StripHalfPair<S>::StripHalfPair;
-  static constexpr quant::Type kType = quant::Type::kQ5_1;
+struct StripQ5_1 : StripHalfPair<S, quant::Type::kQ5_1> {
+  using StripHalfPair<S, quant::Type::kQ5_1>::StripHalfPair;
   static constexpr int kBits = 5, kBias = 0;
   template <int>
   typename S::Ints codes(int i) const {
@@ -117,9 +126,8 @@ struct StripQ5_1 : StripHalfPair<S> {
 };
 
 template <class S>
-struct StripQ8_0 : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
-  static constexpr quant::Type kType = quant::Type::kQ8_0;
+struct StripQ8_0 : StripHalfScale<S, quant::Type::kQ8_0> {
+  using StripHalfScale<S, quant::Type::kQ8_0>::StripHalfScale;
   static constexpr int kBits = 8, kBias = 0;
   template <int>
   typename S::Ints codes(int i) const {
@@ -128,9 +136,8 @@ struct StripQ8_0 : StripHalfScale<S> {
 };
 
 template <class S>
-struct StripIQ4_NL : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
-  static constexpr quant::Type kType = quant::Type::kIQ4_NL;
+struct StripIQ4_NL : StripHalfScale<S, quant::Type::kIQ4_NL> {
+  using StripHalfScale<S, quant::Type::kIQ4_NL>::StripHalfScale;
   static constexpr int kBits = 8, kBias = 0;
   template <int>
   typename S::Ints codes(int i) const {
@@ -147,9 +154,8 @@ constexpr quant::Codebook<int8_t, 16> fp4_values_plus_16() {
 constexpr quant::Codebook<int8_t, 16> kFp4ValuesPlus16 = fp4_values_plus_16();
 
 template <class S>
-struct StripMXFP4 : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
-  static constexpr quant::Type kType = quant::Type::kMXFP4;
+struct StripMXFP4 : StripHalfScale<S, quant::Type::kMXFP4> {
+  using StripHalfScale<S, quant::Type::kMXFP4>::StripHalfScale;
   static constexpr int kBits = 5, kBias = 16;
   template <int>
   typename S::Ints codes(int i) const {
@@ -166,9 +172,8 @@ struct StripMXFP4 : StripHalfScale<S> {
 };
 
 template <class S>
-struct StripNVFP4 : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
-  static constexpr quant::Type kType = quant::Type::kNVFP4;
+struct StripNVFP4 : StripHalfScale<S, quant::Type::kNVFP4> {
+  using StripHalfScale<S, quant::Type::kNVFP4>::StripHalfScale;
   static constexpr int kGroups = 2, kScales = 2;
   static constexpr int kBits = 5, kBias = 16;
   template <int kGroup>
@@ -190,15 +195,13 @@ struct StripNVFP4 : StripHalfScale<S> {
 };
 
 template <class S>
-struct StripQ2_K {
-  static constexpr quant::Type kType = quant::Type::kQ2_K;
+struct StripQ2_K : StripReader<S, quant::Type::kQ2_K> {
+  using Reader = StripReader<S, quant::Type::kQ2_K>;
+  using Reader::dword;
   static constexpr int kGroups = 8, kScales = 2, kBits = 4, kBias = 0;
   static constexpr bool kOffset = true;
   explicit StripQ2_K(StripBlock b)
-      : block(b), d(S::from_low_half(dword(20))), minus_dmin(S::minus(S::from_high_half(dword(20)))) {}
-  [[gnu::always_inline]] typename S::Ints dword(int i) const {
-    return S::load_ints(block.dwords + 64 * strip_place(kType, i));
-  }
+      : Reader(b), d(S::from_low_half(dword(20))), minus_dmin(S::minus(S::from_high_half(dword(20)))) {}
   template <int kGroup>
   typename S::Ints codes(int i) const {
     return S::template bits<2 * (kGroup % 4)>(dword(4 + 8 * (kGroup / 4) + i), 3);
@@ -215,19 +218,15 @@ struct StripQ2_K {
   typename S::Ints scale_byte(int half) const {
     return S::byte(dword(kGroup / 2), 2 * (kGroup % 2) + half);
   }
-  StripBlock block;
   typename S::Floats d, minus_dmin;
 };
 
 template <class S>
-struct StripQ3_K {
-  static constexpr quant::Type kType = quant::Type::kQ3_K;
+struct StripQ3_K : StripReader<S, quant::Type::kQ3_K> {
+  using Reader = StripReader<S, quant::Type::kQ3_K>;
+  using Reader::dword;
   static constexpr int kGroups = 8, kScales = 2, kBits = 4, kBias = 4;
-  static constexpr bool kOffset = false;
-  explicit StripQ3_K(StripBlock b) : block(b), d(S::from_half(reinterpret_cast<const uint16_t*>(b.odds))) {}
-  [[gnu::always_inline]] typename S::Ints dword(int i) const {
-    return S::load_ints(block.dwords + 64 * strip_place(kType, i));
-  }
+  explicit StripQ3_K(StripBlock b) : Reader(b), d(this->odd_half()) {}
   template <int kGroup>
   typename S::Ints codes(int i) const {
     // The third bit is stored inverted: set where the code is not lowered by 4, which is the bias.
@@ -245,22 +244,18 @@ struct StripQ3_K {
     const typename S::Ints stored = S::or_(low, S::and_(upper, S::broadcast(0x30)));
     return S::mul(d, S::to_floats(S::sub(stored, S::broadcast(32))));
   }
-  template <int>
-  typename S::Floats offset(int) const {
-    return S::zero();
-  }
-  StripBlock block;
   typename S::Floats d;
 };
 
 /// What Q4_K and Q5_K share: dword 0 holds d and dmin, dwords 1 to 3 the packed scales (quant/k_scales.h).
 template <class S, quant::Type kTypeOf>
-struct StripKScales {
-  static constexpr quant::Type kType = kTypeOf;
+struct StripKScales : StripReader<S, kTypeOf> {
+  using Reader = StripReader<S, kTypeOf>;
+  using Reader::dword;
   static constexpr int kGroups = 8, kScales = 1, kBias = 0;
   static constexpr bool kOffset = true;
   explicit StripKScales(StripBlock b)
-      : block(b), d(S::from_low_half(dword(0))), minus_dmin(S::minus(S::from_high_half(dword(0)))) {
+      : Reader(b), d(S::from_low_half(dword(0))), minus_dmin(S::minus(S::from_high_half(dword(0)))) {
     using Ints = typename S::Ints;
     const Ints first = dword(1), second = dword(2), third = dword(3);
     const Ints low = S::broadcast(0x0f0f0f0f), upper = S::broadcast(0x30303030);
@@ -270,9 +265,6 @@ struct StripKScales {
     minima[1] =
         S::or_(S::and_(S::template shift<-4>(third), low), S::and_(S::template shift<-2>(second), upper));
   }
-  [[gnu::always_inline]] typename S::Ints dword(int i) const {
-    return S::load_ints(block.dwords + 64 * strip_place(kType, i));
-  }
   template <int kGroup>
   typename S::Floats scale(int) const {
     return S::mul(d, S::to_floats(S::byte(scales[kGroup / 4], kGroup % 4)));
@@ -281,7 +273,6 @@ struct StripKScales {
   typename S::Floats offset(int) const {
     return S::mul(minus_dmin, S::to_floats(S::byte(minima[kGroup / 4], kGroup % 4)));
   }
-  StripBlock block;
   typename S::Floats d, minus_dmin;
   typename S::Ints scales[2], minima[2];
 };
@@ -311,14 +302,11 @@ struct StripQ5_K : StripKScales<S, quant::Type::kQ5_K> {
 };
 
 template <class S>
-struct StripQ6_K {
-  static constexpr quant::Type kType = quant::Type::kQ6_K;
+struct StripQ6_K : StripReader<S, quant::Type::kQ6_K> {
+  using Reader = StripReader<S, quant::Type::kQ6_K>;
+  using Reader::dword;
   static constexpr int kGroups = 8, kScales = 2, kBits = 6, kBias = 32;
-  static constexpr bool kOffset = false;
-  explicit StripQ6_K(StripBlock b) : block(b), d(S::from_half(reinterpret_cast<const uint16_t*>(b.odds))) {}
-  [[gnu::always_inline]] typename S::Ints dword(int i) const {
-    return S::load_ints(block.dwords + 64 * strip_place(kType, i));
-  }
+  explicit StripQ6_K(StripBlock b) : Reader(b), d(this->odd_half()) {}
   template <int kGroup>
   typename S::Ints codes(int i) const {
     constexpr int kHalf = kGroup / 4, kPart = kGroup % 4;
@@ -332,26 +320,18 @@ struct StripQ6_K {
   typename S::Floats scale(int half) const {
     return S::mul(d, S::to_floats(S::signed_byte(dword(48 + kGroup / 2), 2 * (kGroup % 2) + half)));
   }
-  template <int>
-  typename S::Floats offset(int) const {
-    return S::zero();
-  }
-  StripBlock block;
   typename S::Floats d;
 };
 
 template <class S>
-struct StripIQ4_XS {
-  static constexpr quant::Type kType = quant::Type::kIQ4_XS;
+struct StripIQ4_XS : StripReader<S, quant::Type::kIQ4_XS> {
+  using Reader = StripReader<S, quant::Type::kIQ4_XS>;
+  using Reader::dword;
   static constexpr int kGroups = 8, kScales = 1, kBits = 8, kBias = 0;
-  static constexpr bool kOffset = false;
-  explicit StripIQ4_XS(StripBlock b) : block(b), d(S::from_low_half(dword(0))) {}
-  [[gnu::always_inline]] typename S::Ints dword(int i) const {
-    return S::load_ints(block.dwords + 64 * strip_place(kType, i));
-  }
+  explicit StripIQ4_XS(StripBlock b) : Reader(b), d(S::from_low_half(dword(0))) {}
   template <int kGroup>
   typename S::Ints codes(int i) const {
-    return S::look_up(quant::kIq4Values.at, split_nibbles<S>(block.dwords, 2 + 4 * kGroup, i));
+    return S::look_up(quant::kIq4Values.at, split_nibbles<S>(this->block.dwords, 2 + 4 * kGroup, i));
   }
   template <int kGroup>
   typename S::Floats scale(int) const {
@@ -361,25 +341,19 @@ struct StripIQ4_XS {
     const Ints number = S::sub(S::or_(low, S::template shift<4>(high)), S::broadcast(32));
     return S::mul(d, S::to_floats(number));
   }
-  template <int>
-  typename S::Floats offset(int) const {
-    return S::zero();
-  }
-  StripBlock block;
   typename S::Floats d;
 };
 
 /// One scale for 256 columns, a half in the odd unit: the ternary formats.
-template <class S>
-struct StripTernary : StripHalfScale<S> {
-  using StripHalfScale<S>::StripHalfScale;
+template <class S, quant::Type kTypeOf>
+struct StripTernary : StripHalfScale<S, kTypeOf> {
+  using StripHalfScale<S, kTypeOf>::StripHalfScale;
   static constexpr int kGroups = 8, kBits = 4, kBias = 1;
 };
 
 template <class S>
-struct StripTQ2_0 : StripTernary<S> {
-  using StripTernary<S>::StripTernary;
-  static constexpr quant::Type kType = quant::Type::kTQ2_0;
+struct StripTQ2_0 : StripTernary<S, quant::Type::kTQ2_0> {
+  using StripTernary<S, quant::Type::kTQ2_0>::StripTernary;
   template <int kGroup>
   typename S::Ints codes(int i) const {
     return S::template bits<2 * (kGroup % 4)>(this->dword(8 * (kGroup / 4) + i), 3);
@@ -387,9 +361,8 @@ struct StripTQ2_0 : StripTernary<S> {
 };
 
 template <class S>
-struct StripTQ1_0 : StripTernary<S> {
-  using StripTernary<S>::StripTernary;
-  static constexpr quant::Type kType = quant::Type::kTQ1_0;
+struct StripTQ1_0 : StripTernary<S, quant::Type::kTQ1_0> {
+  using StripTernary<S, quant::Type::kTQ1_0>::StripTernary;
   /// Groups 0 to 4 are digit g of 32 bytes; 5, 6 and half of 7 two digits each of the next 16; the rest the
   /// tail.
   template <int kGroup>

@@ -15,6 +15,7 @@
 
 #include <cstring>
 
+#include "kernels/common/numbers.h"
 #include "kernels/common/reader.h"
 #include "kernels/common/strip_decode.h"
 #include "kernels/common/strip_scratch.h"
@@ -22,14 +23,6 @@
 
 namespace packmule::kernels {
 namespace {
-
-constexpr int64_t smallest(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
-constexpr int log2_of(int n) {
-  return n <= 1 ? 0 : 1 + log2_of(n / 2);
-}
 
 /// A group of a panel: eight dwords of codes, ready to be multiplied, then scales and offsets as floats, all
 /// a row to a lane.
@@ -356,7 +349,7 @@ class StripMatmul {
       return;
     }
     for (int64_t first = 0; first < args.n_tokens; first += kTokenBlock) {
-      const int64_t n = smallest(kTokenBlock, args.n_tokens - first);
+      const int64_t n = smaller(kTokenBlock, args.n_tokens - first);
       for (int64_t row = args.row_begin; row < args.row_end; row += kStripRows * S::kTileStrips)
         by_panel<kInStrips>(args, row, first, n, scratch);
     }
@@ -366,7 +359,7 @@ class StripMatmul {
     StripOfRows rows;
     for (int64_t r = 0; r < kStripRows; ++r)
       rows.row[r] =
-          static_cast<const uint8_t*>(args.weights) + smallest(row + r, args.row_end - 1) * args.row_bytes;
+          static_cast<const uint8_t*>(args.weights) + smaller(row + r, args.row_end - 1) * args.row_bytes;
     rows.next = static_cast<const uint8_t*>(args.weights) + (row + kStripRows) * args.row_bytes;
     return rows;
   }
@@ -407,13 +400,13 @@ class StripMatmul {
     } else {
       const StripOfRows rows = rows_from(args, row);
       for (int64_t b = 0; b < n_blocks; b += kChunkBlocks) {
-        const int64_t n = smallest(kChunkBlocks, n_blocks - b);
+        const int64_t n = smaller(kChunkBlocks, n_blocks - b);
         interleave_blocks<S, F::Decoder::kType>(rows, b * F::kBlockBytes, n, scratch.strip);
         add_few<typename F::Decoder>(block_of(scratch.strip, n, 0), F::kLayout, n, args, b * F::kGroups,
                                      scratch.sums);
       }
     }
-    store(args, row, smallest(kStripRows, args.row_end - row), 0, args.n_tokens, scratch.sums);
+    store(args, row, smaller(kStripRows, args.row_end - row), 0, args.n_tokens, scratch.sums);
   }
 
   /// All tokens of a call with few.
@@ -442,11 +435,11 @@ class StripMatmul {
   static void by_panel(const MatmulArgs& args, int64_t row, int64_t first, int64_t n_tokens,
                        const StripScratch& scratch) {
     const int64_t n_blocks = args.n_cols / (32 * F::kGroups);
-    const int64_t n_rows = smallest(kStripRows * S::kTileStrips, args.row_end - row);
+    const int64_t n_rows = smaller(kStripRows * S::kTileStrips, args.row_end - row);
     const int64_t n_strips = (n_rows + kStripRows - 1) / kStripRows;
     std::memset(scratch.sums, 0, static_cast<size_t>(n_tokens * kSumStride) * sizeof(float));
     for (int64_t b = 0; b < n_blocks; b += kChunkBlocks) {
-      const int64_t n = smallest(kChunkBlocks, n_blocks - b);
+      const int64_t n = smaller(kChunkBlocks, n_blocks - b);
       for (int64_t r = 0; r < n_strips; ++r)
         fill_panel<kInStrips>(args, row + r * kStripRows, b, n, scratch,
                               scratch.panel + r * kPanelStripBytes);
@@ -474,7 +467,7 @@ class StripMatmul {
     if (row >= args.row_end) return {};
     const int64_t second = row + (n_strips - 1) * kStripRows;
     return {{block_of(args, row, b).dwords, block_of(args, second, b).dwords},
-            smallest(kChunkBlocks, n_blocks - b) * F::kLayout.n_dwords};
+            smaller(kChunkBlocks, n_blocks - b) * F::kLayout.n_dwords};
   }
 
   template <bool kInStrips>
@@ -497,7 +490,7 @@ class StripMatmul {
     constexpr int64_t kMost = S::kTileTokens;
     while (n_tokens > 0) {
       const int64_t n =
-          n_tokens > kMost && n_tokens < 2 * kMost ? (n_tokens + 1) / 2 : smallest(kMost, n_tokens);
+          n_tokens > kMost && n_tokens < 2 * kMost ? (n_tokens + 1) / 2 : smaller(kMost, n_tokens);
       add_tile<kStrips, kMost>(n, panel, n_groups, x, first_group, sums, ahead);
       ahead = {};
       x += n;
