@@ -59,7 +59,7 @@ Result<FileMap> FileMap::open(const std::string& path) {
   return map;
 }
 
-void FileMap::will_read(std::span<const std::byte> part) const {
+void FileMap::will_read(std::span<const std::byte> part) {
 #ifdef MADV_POPULATE_READ
   advise(part, true, MADV_POPULATE_READ);  // one call instead of a fault for every few pages
 #else
@@ -67,7 +67,7 @@ void FileMap::will_read(std::span<const std::byte> part) const {
 #endif
 }
 
-void FileMap::was_read(std::span<const std::byte> part) const {
+void FileMap::was_read(std::span<const std::byte> part) {
   advise(part, false, MADV_DONTNEED);
 }
 

@@ -23,12 +23,12 @@ class FileMap {
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
 
-  // Advice on a part of the bytes; only speed and memory depend on it.
+  // Advice on a part of some map's bytes; only speed and memory depend on it.
   /// All of it is read next.
-  void will_read(std::span<const std::byte> part) const;
+  static void will_read(std::span<const std::byte> part);
   /// It is not needed for now: it counts no longer as this process's memory. Read again, it is paged in
   /// again.
-  void was_read(std::span<const std::byte> part) const;
+  static void was_read(std::span<const std::byte> part);
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cstring>
 #include <fstream>
+#include <string>
 
 namespace packmule {
 namespace {
@@ -33,6 +35,23 @@ TEST(FileMap, SaysWhichFileIsMissingOrWrong) {
   std::remove(path.c_str());
   ASSERT_FALSE(pipe.has_value());
   EXPECT_EQ(pipe.error().message, "cannot open " + path + ": expected a regular file");
+}
+
+TEST(FileMap, AdviceChangesNoByte) {
+  const std::string path = testing::TempDir() + "packmule_advice";
+  std::string text;
+  for (int i = 0; i < 5000; ++i) text += std::to_string(i) + "\n";
+  std::ofstream(path) << text;
+  const auto map = FileMap::open(path);
+  ASSERT_TRUE(map.has_value());
+  const size_t parts[][2] = {{0, text.size()},     {1, 5000}, {4095, 2}, {4096, 8192},
+                             {text.size() - 1, 1}, {7, 0}};
+  for (const auto& [begin, n] : parts) {
+    FileMap::will_read(map->bytes().subspan(begin, n));
+    FileMap::was_read(map->bytes().subspan(begin, n));
+    ASSERT_EQ(std::memcmp(map->bytes().data(), text.data(), text.size()), 0) << begin << ", " << n;
+  }
+  std::remove(path.c_str());
 }
 
 }  // namespace

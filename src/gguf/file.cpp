@@ -209,10 +209,10 @@ Result<std::vector<int64_t>> File::get_integers(std::string_view key) const {
 }
 
 void File::will_read(std::span<const std::byte> part) const {
-  if (!impl_->maps.empty()) impl_->maps[0].will_read(part);
+  if (!impl_->maps.empty()) FileMap::will_read(part);
 }
 void File::was_read(std::span<const std::byte> part) const {
-  if (!impl_->maps.empty()) impl_->maps[0].was_read(part);
+  if (!impl_->maps.empty()) FileMap::was_read(part);
 }
 
 }  // namespace packmule::gguf
