@@ -46,7 +46,7 @@ Result<FileMap> FileMap::open(const std::string& path) {
     int fd;
     ~Closer() { close(fd); }
   } closer{fd};
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd, &info) != 0) return fail(ErrorKind::kIo, "cannot stat {}: {}", path, std::strerror(errno));
   if (!S_ISREG(info.st_mode)) return fail(ErrorKind::kIo, "cannot open {}: expected a regular file", path);
   FileMap map;

@@ -176,8 +176,7 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
 void add_accepted_flags(CLI::App& verb) {
   verb.add_flag_callback(
       "--jinja", [] {}, std::string("Chat templates are always rendered by Jinja") + kNoEffect);
-  verb.add_flag_callback(
-      "--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
+  verb.add_flag_callback("--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
   verb.add_option_function<int>(
           "--parallel",
           [](int n) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include <algorithm>
 #include <cstring>
 #include <fstream>
@@ -249,6 +251,26 @@ TEST(Engine, StopsWhenAsked) {
   const Generation whole = run(*engine, request(many, 5));
   EXPECT_EQ(whole.outcome.statistics.cached_tokens, 16);
   EXPECT_EQ(run(*engine, request(ids, 20)).outcome.tokens, expected);
+}
+
+// Wherever in a prompt's one ubatch the stop comes, what follows is as if nothing had been.
+TEST(Engine, StopsInsideAPrompt) {
+  const auto engine = open([](EngineOptions& options) { options.ubatch_size = 512; });
+  ASSERT_NE(engine, nullptr);
+  const Ids ids = prompt(*engine, kText);
+  const Ids expected = run(*engine, request(ids, 5)).outcome.tokens;
+  Ids many = ids;
+  many.resize(200, 11);
+  for (int i = 0; i < 30; ++i) {
+    std::stop_source stop;
+    std::jthread stopper([&stop, i] {
+      std::this_thread::sleep_for(std::chrono::microseconds(300 * i));
+      stop.request_stop();
+    });
+    const auto outcome = engine->generate(request(many, 1), {}, stop.get_token());
+    ASSERT_TRUE(outcome.has_value()) << outcome.error().message;
+    ASSERT_EQ(run(*engine, request(ids, 5)).outcome.tokens, expected) << i;
+  }
 }
 
 TEST(Engine, EndsWhenTheContextIsFull) {

@@ -139,15 +139,14 @@ class Attention {
     Floats sum[kQueries][kKeys];
     for (int a = 0; a < kQueries; ++a)
       for (int b = 0; b < kKeys; ++b) sum[a][b] = S::zero();
-    for_each_vector<S>(
-        args_.head_dim, [&](int64_t d, auto part) __attribute__((always_inline)) {
-          Floats at_key[kKeys];
-          for (int b = 0; b < kKeys; ++b) at_key[b] = part.load(key[b] + d);
-          for (int a = 0; a < kQueries; ++a) {
-            const Floats query = part.load(q[a] + d);
-            for (int b = 0; b < kKeys; ++b) sum[a][b] = S::fma(query, at_key[b], sum[a][b]);
-          }
-        });
+    for_each_vector<S>(args_.head_dim, [&](int64_t d, auto part) __attribute__((always_inline)) {
+      Floats at_key[kKeys];
+      for (int b = 0; b < kKeys; ++b) at_key[b] = part.load(key[b] + d);
+      for (int a = 0; a < kQueries; ++a) {
+        const Floats query = part.load(q[a] + d);
+        for (int b = 0; b < kKeys; ++b) sum[a][b] = S::fma(query, at_key[b], sum[a][b]);
+      }
+    });
     for (int a = 0; a < kQueries; ++a) {
       const __m128 four = sums_of_lanes<S>(sum[a][0], sum[a][1], sum[a][2], sum[a][3]);
       _mm_storeu_ps(scores_ + a * score_stride_ + j, _mm_mul_ps(four, _mm_set1_ps(args_.scale)));

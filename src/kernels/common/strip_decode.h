@@ -28,6 +28,7 @@ struct StripBlock {
 template <class S, quant::Type kTypeOf>
 struct StripReader {
   static constexpr quant::Type kType = kTypeOf;
+  static constexpr StripLayout kLayout = strip_layout(kType);
   explicit StripReader(StripBlock b) : block(b) {}
   /// Dword i of the block in the file.
   [[gnu::always_inline]] typename S::Ints dword(int i) const {

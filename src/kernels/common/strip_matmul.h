@@ -74,8 +74,7 @@ struct Ahead {
 /// sums[t * kSumStride + 16 * r + lane] += the products of n_blocks blocks of kStrips strips, `strip_bytes`
 /// apart, with kTokens rows of activations from group first_group on.
 template <class S, class D, int kStrips, int kTokens>
-[[gnu::noinline]] void add_products(StripBlock block, StripLayout layout, int64_t strip_bytes,
-                                    int64_t n_blocks, const QuantizedGroup* const* x, int64_t first_group,
+[[gnu::noinline]] void add_products(StripBlock block, int64_t strip_bytes, int64_t n_blocks, const QuantizedGroup* const* x, int64_t first_group,
                                     float* sums, const Ahead& ahead = {}) {
   using Floats = typename S::Floats;
   using Ints = typename S::Ints;
@@ -91,7 +90,7 @@ template <class S, class D, int kStrips, int kTokens>
       for (int r = 0; r < kStrips; ++r) sum[r][t] = S::load(sums + t * kSumStride + kStripRows * r + lane);
     }
     const uint8_t* dwords = block.dwords + 4 * lane;
-    const uint8_t* odds = block.odds + layout.odd_bytes * lane;
+    const uint8_t* odds = block.odds + D::kLayout.odd_bytes * lane;
     for (int64_t b = 0; b < n_blocks; ++b) {
       if constexpr (!kFromMemory)
         if (lane == 0) ahead.fetch(b, n_blocks);
@@ -115,7 +114,7 @@ template <class S, class D, int kStrips, int kTokens>
           }
           unrolled<kDwords>([&](auto j) __attribute__((always_inline)) {
             constexpr int i = half.value * kDwords + j.value;
-            if constexpr (kFromMemory) fetch_ahead<8 * g.value + i, 8 * D::kGroups>(dwords, layout.n_dwords);
+            if constexpr (kFromMemory) fetch_ahead<8 * g.value + i, 8 * D::kGroups>(dwords, D::kLayout.n_dwords);
             for (int r = 0; r < kStrips; ++r) {
               Ints codes = decoders[r]->template codes<g.value>(i);
               if constexpr (kFromMemory) codes = S::template multiplicand<D::kBits>(codes);
@@ -142,8 +141,8 @@ template <class S, class D, int kStrips, int kTokens>
         });
       });
       for (int t = 0; t < kTokens; ++t) group_of[t] += D::kGroups;
-      dwords += 64 * layout.n_dwords;
-      odds += kStripRows * layout.odd_bytes;
+      dwords += 64 * D::kLayout.n_dwords;
+      odds += kStripRows * D::kLayout.odd_bytes;
     }
     for (int t = 0; t < kTokens; ++t)
       for (int r = 0; r < kStrips; ++r) S::store(sums + t * kSumStride + kStripRows * r + lane, sum[r][t]);
@@ -191,10 +190,11 @@ template <class S, class D>
 struct StripFormat {
   using Panel = PanelOf<S, D>;
   using Decoder = D;
-  static constexpr StripLayout kLayout = strip_layout(D::kType);
+  static constexpr StripLayout kLayout = D::kLayout;
   static constexpr int64_t kGroups = D::kGroups;
   static constexpr int64_t kBlockBytes = 4 * kLayout.n_dwords + kLayout.odd_bytes;
   static constexpr bool kStrips = true;
+  static constexpr int kDirectTokens = S::kDirectTokens;
 
   static void fill_panel(StripBlock block, int64_t n_blocks, uint8_t* panel) {
     for (int64_t b = 0; b < n_blocks; ++b) {
@@ -334,16 +334,12 @@ class StripMatmul {
  private:
   using Panel = typename F::Panel;
   static constexpr int64_t kChunkBlocks = kChunkGroups / F::kGroups;
-  static constexpr int64_t kDirectTokens = [] {
-    if constexpr (F::kStrips) return S::kDirectTokens;
-    if constexpr (!F::kStrips) return F::kDirectTokens;
-  }();
   static constexpr int64_t kPanelStripBytes = kChunkGroups * 64 * Panel::kLayout.n_dwords;
 
   template <bool kInStrips>
   static void run(const MatmulArgs& args) {
     StripScratch scratch(args.scratch);
-    if (args.n_tokens <= kDirectTokens) {
+    if (args.n_tokens <= F::kDirectTokens) {
       for (int64_t row = args.row_begin; row < args.row_end; row += kStripRows)
         direct<kInStrips>(args, row, scratch);
       return;
@@ -396,13 +392,13 @@ class StripMatmul {
           F::template add_rows<4>(rows, n_blocks, args.quantized, scratch.sums);
       }
     } else if constexpr (kInStrips) {
-      add_few<typename F::Decoder>(block_of(args, row, 0), F::kLayout, n_blocks, args, 0, scratch.sums);
+      add_few<typename F::Decoder>(block_of(args, row, 0), n_blocks, args, 0, scratch.sums);
     } else {
       const StripOfRows rows = rows_from(args, row);
       for (int64_t b = 0; b < n_blocks; b += kChunkBlocks) {
         const int64_t n = smaller(kChunkBlocks, n_blocks - b);
         interleave_blocks<S, F::Decoder::kType>(rows, b * F::kBlockBytes, n, scratch.strip);
-        add_few<typename F::Decoder>(block_of(scratch.strip, n, 0), F::kLayout, n, args, b * F::kGroups,
+        add_few<typename F::Decoder>(block_of(scratch.strip, n, 0), n, args, b * F::kGroups,
                                      scratch.sums);
       }
     }
@@ -411,21 +407,21 @@ class StripMatmul {
 
   /// All tokens of a call with few.
   template <class Decoder>
-  static void add_few(StripBlock block, StripLayout layout, int64_t n_blocks, const MatmulArgs& args,
+  static void add_few(StripBlock block, int64_t n_blocks, const MatmulArgs& args,
                       int64_t first_group, float* sums) {
     int64_t token = 0;
     for (; token + 4 <= args.n_tokens; token += 4)
-      add_products<S, Decoder, 1, 4>(block, layout, 0, n_blocks, args.quantized + token, first_group,
+      add_products<S, Decoder, 1, 4>(block, 0, n_blocks, args.quantized + token, first_group,
                                      sums + token * kSumStride);
     const QuantizedGroup* const* x = args.quantized + token;
     sums += token * kSumStride;
     switch (args.n_tokens - token) {
       case 3:
-        return add_products<S, Decoder, 1, 3>(block, layout, 0, n_blocks, x, first_group, sums);
+        return add_products<S, Decoder, 1, 3>(block, 0, n_blocks, x, first_group, sums);
       case 2:
-        return add_products<S, Decoder, 1, 2>(block, layout, 0, n_blocks, x, first_group, sums);
+        return add_products<S, Decoder, 1, 2>(block, 0, n_blocks, x, first_group, sums);
       case 1:
-        return add_products<S, Decoder, 1, 1>(block, layout, 0, n_blocks, x, first_group, sums);
+        return add_products<S, Decoder, 1, 1>(block, 0, n_blocks, x, first_group, sums);
       default:
         return;
     }
@@ -505,7 +501,7 @@ class StripMatmul {
     if constexpr (kTokens > 0) {
       if (n_tokens < kTokens)
         return add_tile<kStrips, kTokens - 1>(n_tokens, panel, n_groups, x, first_group, sums, ahead);
-      add_products<S, Panel, kStrips, kTokens>({panel, panel}, Panel::kLayout, kPanelStripBytes, n_groups, x,
+      add_products<S, Panel, kStrips, kTokens>({panel, panel}, kPanelStripBytes, n_groups, x,
                                                first_group, sums, ahead);
     }
   }
