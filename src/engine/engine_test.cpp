@@ -253,21 +253,25 @@ TEST(Engine, StopsWhenAsked) {
   EXPECT_EQ(run(*engine, request(ids, 20)).outcome.tokens, expected);
 }
 
-// Wherever in a prompt's one ubatch the stop comes, what follows is as if nothing had been.
+// Wherever in the second ubatch of a prompt the stop comes, the same prompt is then read as if nothing had been.
 TEST(Engine, StopsInsideAPrompt) {
-  const auto engine = open([](EngineOptions& options) { options.ubatch_size = 512; });
+  const auto engine = open([](EngineOptions& options) { options.ubatch_size = 64; });
   ASSERT_NE(engine, nullptr);
-  const Ids ids = prompt(*engine, kText);
+  Ids ids = prompt(*engine, kText);
+  ids.resize(200, 11);
   const Ids expected = run(*engine, request(ids, 5)).outcome.tokens;
-  Ids many = ids;
-  many.resize(200, 11);
   for (int i = 0; i < 30; ++i) {
     std::stop_source stop;
-    std::jthread stopper([&stop, i] {
-      std::this_thread::sleep_for(std::chrono::microseconds(300 * i));
-      stop.request_stop();
-    });
-    const auto outcome = engine->generate(request(many, 1), {}, stop.get_token());
+    std::jthread stopper;
+    Callbacks callbacks;
+    callbacks.on_prompt = [&](int64_t done, int64_t) {
+      if (done != 64) return;
+      stopper = std::jthread([&stop, i] {
+        std::this_thread::sleep_for(std::chrono::microseconds(50 * i));
+        stop.request_stop();
+      });
+    };
+    const auto outcome = engine->generate(request(ids, 1), callbacks, stop.get_token());
     ASSERT_TRUE(outcome.has_value()) << outcome.error().message;
     ASSERT_EQ(run(*engine, request(ids, 5)).outcome.tokens, expected) << i;
   }
