@@ -1,5 +1,5 @@
 # What a newcomer types. Everything else is CMake: see CMakePresets.json.
-.PHONY: help demo test test-slow test-asan test-tsan test-avx512 fuzz bench peer setup build clean
+.PHONY: help demo test test-slow test-asan test-tsan test-emulated fuzz bench peer setup build clean
 BUILD := build/release
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
@@ -10,7 +10,7 @@ help:
 	@echo "make test-slow    the tests on models of 0.7 GB and more"
 	@echo "make test-asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan    unit tests under ThreadSanitizer"
-	@echo "make test-avx512  the AVX-512 kernels, computed by AVX2 where the processor has none"
+	@echo "make test-emulated  the AVX-VNNI, AVX-512 and AMX kernels, each instruction computed by AVX2"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make peer         the same beside llama.cpp, in turns: a table of ratios"
 	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
@@ -36,12 +36,12 @@ test-asan test-tsan: test-%: setup
 	cmake --build --preset $* -j $(JOBS)
 	ctest --test-dir build/$* -j $(JOBS) -LE 'slow|release-only' --output-on-failure
 
-# The AVX-512 kernels computed by AVX2, for processors that have none.
-test-avx512:
-	@scripts/setup.sh avx512
-	cmake --preset avx512
-	cmake --build --preset avx512 -j $(JOBS)
-	ctest --test-dir build/avx512 -j $(JOBS) -LE slow -R avx512 --output-on-failure
+# The kernels of instruction sets that few processors have, computed by AVX2.
+test-emulated:
+	@scripts/setup.sh emulated
+	cmake --preset emulated
+	cmake --build --preset emulated -j $(JOBS)
+	ctest --test-dir build/emulated -j $(JOBS) -LE slow -R 'avxvnni|avx512|amx' --output-on-failure
 
 fuzz:
 	@scripts/setup.sh fuzz

@@ -2,7 +2,7 @@
 # Installs the Debian 12 packages that are missing, as root or through sudo. Does nothing when all are there.
 #   scripts/setup.sh          what the build, the demo and the tests need
 #   scripts/setup.sh fuzz     and clang 19 with its sanitizer run-time for the fuzz targets
-#   scripts/setup.sh avx512   and the header library that computes AVX-512 by AVX2
+#   scripts/setup.sh emulated and the header library that computes AVX-512 by AVX2
 set -euo pipefail
 
 packages=(
@@ -18,7 +18,7 @@ packages=(
 )
 case "${1:-}" in
   fuzz) packages+=(clang-19 libclang-rt-19-dev) ;;
-  avx512) packages+=(libsimde-dev) ;;
+  emulated) packages+=(libsimde-dev) ;;
 esac
 
 missing=()

@@ -1,16 +1,39 @@
 #include "base/cpu.h"
 
+#include <cpuid.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
 
 namespace packmule {
 namespace {
-constexpr std::array kIsas = {Isa::kRef, Isa::kAvx2, Isa::kAvx512};
+#ifdef PACKMULE_EMULATE_ISAS
+constexpr bool kEmulated = true;  // by AVX2
+#else
+constexpr bool kEmulated = false;
+#endif
+
+// Features that not every compiler's run-time check knows: bits of CPUID leaf 7.
+bool cpuid_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+bool cpuid_amx_int8() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 24 & 1) != 0 && (d >> 25 & 1) != 0;
+}
+
+// Linux gives a process the 8 KiB of tile registers only when it asks (Documentation/arch/x86/xstate.rst).
+bool may_use_tiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+}
 
 // cgroup v2 states the quota as "MAX PERIOD" in microseconds, or "max PERIOD" when there is none.
 int cgroup_cores() {
@@ -28,8 +51,12 @@ std::string_view isa_name(Isa isa) {
       return "ref";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kAvxVnni:
+      return "avxvnni";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "?";
 }
@@ -49,14 +76,15 @@ bool isa_usable(Isa isa) {
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
              __builtin_cpu_supports("f16c");
+    case Isa::kAvxVnni:
+      return isa_usable(Isa::kAvx2) && (kEmulated || cpuid_avx_vnni());
     case Isa::kAvx512:
-#ifdef PACKMULE_EMULATE_AVX512
-      return isa_usable(Isa::kAvx2);
-#else
-      return isa_usable(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
-             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-#endif
+      return isa_usable(Isa::kAvx2) &&
+             (kEmulated || (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("avx512vnni")));
+    case Isa::kAmx:
+      return isa_usable(Isa::kAvx512) && (kEmulated || (cpuid_amx_int8() && may_use_tiles()));
   }
   return false;
 }

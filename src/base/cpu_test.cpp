@@ -8,7 +8,7 @@ namespace packmule {
 namespace {
 
 TEST(Cpu, NamesAndVariantsAgree) {
-  for (const char* name : {"ref", "avx2", "avx512"}) {
+  for (const char* name : {"ref", "avx2", "avxvnni", "avx512", "amx"}) {
     const auto isa = isa_from_name(name);
     ASSERT_TRUE(isa.has_value());
     EXPECT_EQ(isa_name(*isa), name);

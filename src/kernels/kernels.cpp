@@ -25,8 +25,16 @@ const Kernels& kernels_for(Isa isa) {
   // Each table is made at its first use, so that no code of an instruction set runs before someone who knows
   // that it is usable asks for it.
   switch (isa) {
+    case Isa::kAmx: {
+      static const Kernels kernels = make_table(isa, amx::fill_matmul, avx512::fill_ops);
+      return kernels;
+    }
     case Isa::kAvx512: {
       static const Kernels kernels = make_table(isa, avx512::fill_matmul, avx512::fill_ops);
+      return kernels;
+    }
+    case Isa::kAvxVnni: {
+      static const Kernels kernels = make_table(isa, avxvnni::fill_matmul, avx2::fill_ops);
       return kernels;
     }
     case Isa::kAvx2: {

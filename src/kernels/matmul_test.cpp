@@ -287,6 +287,24 @@ TEST_P(MatmulTest, SameBitsInStrips) {
   }
 }
 
+// Instructions that multiply faster must not change a bit: a machine's processor does not decide what is said.
+TEST_P(MatmulTest, SameBitsAsTheVariantItGrewFrom) {
+  const Isa isa = std::get<0>(GetParam());
+  if (isa != Isa::kAvxVnni && isa != Isa::kAmx) return;
+  const Isa older = isa == Isa::kAvxVnni ? Isa::kAvx2 : Isa::kAvx512;
+  const MatmulFn expected = kernels_for(older).matmul[static_cast<size_t>(format_->type)].rows;
+  constexpr int64_t kRows = 67, kTokens = 43;
+  for (const int64_t n_cols : column_counts()) {
+    Problem problem(*format_, kRows, n_cols, kTokens);
+    for (const int64_t n_tokens : {1, 4, 8, 9, 16, 17, 24, 43}) {
+      const std::vector<float> got = problem.run(matmul_->rows, 0, kRows, n_tokens);
+      const std::vector<float> old = problem.run(expected, 0, kRows, n_tokens);
+      ASSERT_EQ(std::memcmp(got.data(), old.data(), got.size() * sizeof(float)), 0)
+          << n_cols << " columns, " << n_tokens << " tokens";
+    }
+  }
+}
+
 // strip_layout.h says where every byte goes.
 TEST_P(MatmulTest, InterleavesAsDrawn) {
   if (matmul_->interleave == nullptr) return;
@@ -414,12 +432,12 @@ std::string case_name(const ::testing::TestParamInfo<MatmulTest::ParamType>& inf
 }
 
 INSTANTIATE_TEST_SUITE_P(All, MatmulTest,
-                         ::testing::Combine(::testing::Values(Isa::kRef, Isa::kAvx2, Isa::kAvx512),
+                         ::testing::Combine(::testing::ValuesIn(kIsas),
                                             ::testing::Range<size_t>(0, quant::formats().size())),
                          case_name);
 
 TEST(MatmulTable, HasEveryFormatAndNothingElse) {
-  for (const Isa isa : {Isa::kRef, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : kIsas) {
     if (!isa_usable(isa)) continue;
     const Kernels& kernels = kernels_for(isa);
     EXPECT_EQ(kernels.isa, isa);

@@ -38,8 +38,12 @@ inline std::string isa_test_name(const ::testing::TestParamInfo<Isa>& info) {
   return std::string(isa_name(info.param));
 }
 
-#define PACKMULE_FOR_EACH_ISA(suite)                                                           \
-  INSTANTIATE_TEST_SUITE_P(Isa, suite, ::testing::Values(Isa::kRef, Isa::kAvx2, Isa::kAvx512), \
+/// avxvnni and amx have matmuls of their own, and otherwise the ops of avx2 and avx512.
+inline constexpr std::array kIsasWithOps = {Isa::kRef, Isa::kAvx2, Isa::kAvx512};
+
+#define PACKMULE_FOR_EACH_ISA(suite)                                                                      \
+  INSTANTIATE_TEST_SUITE_P(Isa, suite,                                                                    \
+                           ::testing::ValuesIn(::packmule::kernels::testing_support::kIsasWithOps),       \
                            ::packmule::kernels::testing_support::isa_test_name)
 
 class Random {

@@ -48,7 +48,7 @@ TEST(KernelTable, EveryOpIsSetAndTested) {
   for (int s = 0; s < unit.total_test_suite_count(); ++s)
     for (int t = 0; t < unit.GetTestSuite(s)->total_test_count(); ++t)
       tests.push_back(unit.GetTestSuite(s)->GetTestInfo(t)->name());
-  for (Isa isa_of_table : {Isa::kRef, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa_of_table : testing_support::kIsasWithOps) {
     if (!isa_usable(isa_of_table)) continue;
     const auto& [isa, matmul, decode, rms_norm, rms_norm_gated, l2_norm, swiglu, sigmoid_gate, quantize, axpy,
                  dot, rope, conv_silu, router_top_k, delta_gates, delta_recurrent, delta_chunked, attention] =

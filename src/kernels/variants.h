@@ -23,11 +23,21 @@ void fill_delta(Kernels& kernels);
 void fill_attention(Kernels& kernels);
 }  // namespace avx2
 
+// The rest of the table is avx2's.
+namespace avxvnni {
+void fill_matmul(Kernels& kernels);
+}  // namespace avxvnni
+
 namespace avx512 {
 void fill_matmul(Kernels& kernels);
 void fill_ops(Kernels& kernels);
 void fill_delta(Kernels& kernels);
 void fill_attention(Kernels& kernels);
 }  // namespace avx512
+
+// The rest of the table is avx512's.
+namespace amx {
+void fill_matmul(Kernels& kernels);
+}  // namespace amx
 
 }  // namespace packmule::kernels

@@ -15,7 +15,7 @@
 namespace packmule::model {
 
 inline std::vector<Isa> all_isas() {
-  return {Isa::kRef, Isa::kAvx2, Isa::kAvx512};
+  return {kIsas.begin(), kIsas.end()};
 }
 
 /// Bytes (of a file in memory), file, threads, model and page pool, in the order they need each other.

@@ -19,6 +19,8 @@ struct StripSimd : Simd {
   static constexpr int kDirectTokens = 4;
   /// Signed bytes are multiplied as they are.
   static constexpr int kSignedBias = 0;
+  /// Panels are multiplied by Dot, not by a tile unit.
+  static constexpr bool kTiles = false;
 
   static Ints load_ints(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static void store_ints(uint8_t* p, Ints v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
@@ -83,7 +85,12 @@ struct StripSimd : Simd {
   static Ints multiplicand(Ints codes) {
     return codes;
   }
-  static __m256i row_multiplicand(__m256i signed_codes) { return signed_codes; }
+  /// Codes as panels hold them, of strips and of rows: ready for Dot.
+  template <int kBits, int>
+  static Ints panel_codes(Ints codes) {
+    return multiplicand<kBits>(codes);
+  }
+  static __m256i row_panel_codes(__m256i signed_codes) { return signed_codes; }
 
   /// Sums of products of codes and activations, lane by lane.
   ///

@@ -17,6 +17,8 @@ struct StripSimd : Simd {
   static constexpr int kDirectTokens = 8;
   /// Signed bytes count as unsigned ones that are this too large.
   static constexpr int kSignedBias = 128;
+  /// Panels are multiplied by Dot, not by a tile unit.
+  static constexpr bool kTiles = false;
 
   static Ints load_ints(const uint8_t* p) { return _mm512_loadu_si512(p); }
   static void store_ints(uint8_t* p, Ints v) { _mm512_storeu_si512(p, v); }
@@ -84,7 +86,12 @@ struct StripSimd : Simd {
     if constexpr (kBits != 8) return codes;
     return _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(0x80)));
   }
-  static __m256i row_multiplicand(__m256i signed_codes) {
+  /// Codes as panels hold them, of strips and of rows: ready for Dot.
+  template <int kBits, int>
+  static Ints panel_codes(Ints codes) {
+    return multiplicand<kBits>(codes);
+  }
+  static __m256i row_panel_codes(__m256i signed_codes) {
     return _mm256_xor_si256(signed_codes, _mm256_set1_epi8(static_cast<char>(0x80)));
   }
 

@@ -10,7 +10,8 @@
 // Few tokens: codes are unpacked in registers, and what the file has as rows is interleaved to a strip in the
 // first-level cache just before (codebook formats stay rows). Many tokens: a panel of the codes as bytes and
 // the scales as floats is written to scratch, kChunkGroups groups of two strips, which stays in the
-// first-level cache while the tokens pass by in tiles.
+// first-level cache while the tokens pass by in tiles. (S::kTiles: the panel's codes and its products are what
+// the tile unit of S wants; the sums are the same.)
 #pragma once
 
 #include <cstring>
@@ -204,7 +205,7 @@ struct StripFormat {
           uint8_t* out = panel + g.value * 64 * Panel::kLayout.n_dwords + 4 * lane;
           unrolled<8>([&](auto i) __attribute__((always_inline)) {
             S::store_ints(out + 64 * i.value,
-                          S::template multiplicand<D::kBits>(decoder.template codes<g.value>(i.value)));
+                          S::template panel_codes<D::kBits, D::kBias>(decoder.template codes<g.value>(i.value)));
           });
           for (int half = 0; half < D::kScales; ++half) {
             S::store(reinterpret_cast<float*>(out + 64 * (8 + half)), decoder.template scale<g.value>(half));
@@ -247,7 +248,7 @@ struct RowFormat {
       for (int g = 0; g < R::kGroups; ++g, panel += kBytes) {
         for (int r = 0; r < kStripRows; ++r)
           _mm256_store_si256(reinterpret_cast<__m256i*>(codes[r]),
-                             S::row_multiplicand(R::template codes<0>(
+                             S::row_panel_codes(R::template codes<0>(
                                  *reinterpret_cast<const typename R::Block*>(rows.row[r] + begin), g)));
         for (int at = 0; at < 8; at += 4) {
           uint8_t* const to[4] = {panel + 64 * at, panel + 64 * (at + 1), panel + 64 * (at + 2),
@@ -344,11 +345,13 @@ class StripMatmul {
         direct<kInStrips>(args, row, scratch);
       return;
     }
+    if constexpr (S::kTiles) S::template Tiles<Panel>::begin();
     for (int64_t first = 0; first < args.n_tokens; first += kTokenBlock) {
       const int64_t n = smaller(kTokenBlock, args.n_tokens - first);
       for (int64_t row = args.row_begin; row < args.row_end; row += kStripRows * S::kTileStrips)
         by_panel<kInStrips>(args, row, first, n, scratch);
     }
+    if constexpr (S::kTiles) S::template Tiles<Panel>::end();
   }
 
   static StripOfRows rows_from(const MatmulArgs& args, int64_t row) {
@@ -442,6 +445,12 @@ class StripMatmul {
       const QuantizedGroup* const* x = args.quantized + first;
       Ahead ahead;
       if constexpr (kInStrips) ahead = after(args, row, n_strips, b + n);
+      if constexpr (S::kTiles) {
+        ahead.fetch(0, 1);
+        S::template Tiles<Panel>::add_all(scratch.panel, kPanelStripBytes, n_strips, n * F::kGroups, x,
+                                          b * F::kGroups, n_tokens, scratch.sums, scratch.tokens);
+        continue;
+      }
       if constexpr (S::kTileStrips == 2) {
         if (n_strips == 2) {
           add_all<2>(scratch.panel, n * F::kGroups, x, b * F::kGroups, n_tokens, scratch.sums, ahead);

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/kernels.h"
+
 namespace packmule::kernels {
 namespace {
 
@@ -17,7 +19,9 @@ constexpr int64_t kStripChunkBytes = kChunkGroups * 544;     // sixteen rows of 
 constexpr int64_t kPanelBytes = 2 * kChunkGroups * 64 * 12;  // two strips: codes, two scales, two offsets
 constexpr int64_t kSumBytes = kTokenBlock * kSumStride * 4;
 constexpr int64_t kStripScratchAlign = 64;
-constexpr int64_t kStripScratchBytes = kStripScratchAlign + kStripChunkBytes + kPanelBytes + kSumBytes;
+constexpr int64_t kTokenCopyBytes = 16 * kChunkGroups * sizeof(QuantizedGroup);  // for tiles of 16 tokens
+constexpr int64_t kStripScratchBytes =
+    kStripScratchAlign + kStripChunkBytes + kPanelBytes + kSumBytes + kTokenCopyBytes;
 
 /// The parts, cut from a caller's scratch.
 struct StripScratch {
@@ -27,10 +31,12 @@ struct StripScratch {
                                        kStripScratchAlign);
     panel = strip + kStripChunkBytes;
     sums = reinterpret_cast<float*>(panel + kPanelBytes);
+    tokens = reinterpret_cast<QuantizedGroup*>(panel + kPanelBytes + kSumBytes);
   }
   uint8_t* strip;
   uint8_t* panel;
   float* sums;
+  QuantizedGroup* tokens;
 };
 
 }  // namespace
