@@ -45,15 +45,15 @@ int64_t Layout::n_attention_layers() const {
 }
 
 int64_t Layout::k_row_bytes() const {
-  return row_bytes_of(k_type, n_kv_heads * head_dim);
+  return row_bytes_of(k_type, head_dim);
 }
 
 int64_t Layout::v_row_bytes() const {
-  return row_bytes_of(v_type, n_kv_heads * head_dim);
+  return row_bytes_of(v_type, head_dim);
 }
 
 int64_t Layout::kv_bytes_per_token() const {
-  return n_attention_layers() * (k_row_bytes() + v_row_bytes());
+  return n_attention_layers() * n_kv_heads * (k_row_bytes() + v_row_bytes());
 }
 
 int64_t Layout::recurrent_bytes() const {

@@ -14,7 +14,16 @@ struct PagePool::Impl {
   std::vector<int64_t> free;          // page numbers, the next to hand out last
   std::vector<int64_t> mixer_number;  // per layer: how many layers of its kind come before it
 
-  [[nodiscard]] std::byte* page(int64_t number) const { return memory.data() + number * page_bytes; }
+  /// The rows of a KV head in page `page`; `layer` counts attention layers.
+  [[nodiscard]] std::byte* k_of(int64_t page, int64_t layer, int64_t kv_head) const {
+    const int64_t k_bytes = kPageTokens * layout.k_row_bytes(), v_bytes = kPageTokens * layout.v_row_bytes();
+    const int64_t before = layer * layout.n_kv_heads;
+    return memory.data() + page * page_bytes + before * (k_bytes + v_bytes) + kv_head * k_bytes;
+  }
+  [[nodiscard]] std::byte* v_of(int64_t page, int64_t layer, int64_t kv_head) const {
+    const int64_t v_bytes = kPageTokens * layout.v_row_bytes();
+    return k_of(page, layer, layout.n_kv_heads) + kv_head * v_bytes;
+  }
 };
 
 struct Sequence::Impl {
@@ -101,23 +110,16 @@ Status Sequence::reserve(int64_t n_more_tokens) {
                   n_more_tokens, n_tokens_, available * kPageTokens - n_tokens_);
   }
   const int64_t needed = (n_tokens_ + n_more_tokens + kPageTokens - 1) / kPageTokens;
-  const int64_t k_head_bytes = shape.k_row_bytes() / std::max<int64_t>(shape.n_kv_heads, 1);
-  const int64_t v_head_bytes = shape.v_row_bytes() / std::max<int64_t>(shape.n_kv_heads, 1);
   for (int64_t index = held; index < needed; ++index) {
     const int64_t number = pool.free.back();
     pool.free.pop_back();
     impl_->pages.push_back(number);
-    const std::byte* at = pool.page(number);
-    for (int64_t layer = 0; layer < shape.n_attention_layers(); ++layer) {
-      const std::byte* k = at;
-      const std::byte* v = at + kPageTokens * shape.k_row_bytes();
+    for (int64_t layer = 0; layer < shape.n_attention_layers(); ++layer)
       for (int64_t head = 0; head < shape.n_kv_heads; ++head) {
         const size_t entry = static_cast<size_t>((layer * shape.n_kv_heads + head) * impl_->stride + index);
-        impl_->k_table[entry] = k + head * k_head_bytes;
-        impl_->v_table[entry] = v + head * v_head_bytes;
+        impl_->k_table[entry] = pool.k_of(number, layer, head);
+        impl_->v_table[entry] = pool.v_of(number, layer, head);
       }
-      at = v + kPageTokens * shape.v_row_bytes();
-    }
   }
   return {};
 }
@@ -139,20 +141,16 @@ std::span<const void* const> Sequence::v_pages(int layer, int64_t kv_head) const
   return {impl_->v_table.data() + row * impl_->stride, impl_->pages.size()};
 }
 
-std::byte* Sequence::k_row(int layer, int64_t token) const {
+std::byte* Sequence::k_row(int layer, int64_t kv_head, int64_t token) const {
   const PagePool::Impl& pool = *pool_->impl_;
-  const Layout& shape = pool.layout;
-  std::byte* page = pool.page(impl_->pages[static_cast<size_t>(token / kPageTokens)]);
-  page += pool.mixer_number[layer] * kPageTokens * (shape.k_row_bytes() + shape.v_row_bytes());
-  return page + token % kPageTokens * shape.k_row_bytes();
+  const int64_t page = impl_->pages[static_cast<size_t>(token / kPageTokens)];
+  return pool.k_of(page, pool.mixer_number[layer], kv_head) + token % kPageTokens * layout().k_row_bytes();
 }
 
-std::byte* Sequence::v_row(int layer, int64_t token) const {
+std::byte* Sequence::v_row(int layer, int64_t kv_head, int64_t token) const {
   const PagePool::Impl& pool = *pool_->impl_;
-  const Layout& shape = pool.layout;
-  std::byte* page = pool.page(impl_->pages[static_cast<size_t>(token / kPageTokens)]);
-  page += pool.mixer_number[layer] * kPageTokens * (shape.k_row_bytes() + shape.v_row_bytes());
-  return page + kPageTokens * shape.k_row_bytes() + token % kPageTokens * shape.v_row_bytes();
+  const int64_t page = impl_->pages[static_cast<size_t>(token / kPageTokens)];
+  return pool.v_of(page, pool.mixer_number[layer], kv_head) + token % kPageTokens * layout().v_row_bytes();
 }
 
 float* Sequence::state(int layer) const {

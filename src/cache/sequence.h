@@ -1,8 +1,8 @@
 // Everything one conversation leaves behind in the model: KV pages of the attention layers, recurrent and
 // convolution state of the DeltaNet layers.
 //
-// A KV page holds `kPageTokens` tokens of all attention layers: layer by layer, first K then V, each
-// kPageTokens rows [n_kv_heads * head_dim] in the cache's format. Pages come from a pool with a fixed
+// A KV page holds `kPageTokens` tokens of all attention layers: layer by layer, first K then V, each head by head,
+// kPageTokens rows [head_dim] in the cache's format: a head's rows follow each other, for they are read together. Pages come from a pool with a fixed
 // capacity, so a context that does not fit is refused when it is asked for, not in the middle of a sentence.
 // The recurrent state of a layer is S [nv, dk, dv] in float32; its convolution history the last (taps - 1)
 // rows [channels] before the convolution, oldest first.
@@ -36,7 +36,7 @@ struct Layout {
   /// The cache formats must divide the head: an error names the format and the head size that do not fit.
   [[nodiscard]] Status validate() const;
   [[nodiscard]] int64_t n_attention_layers() const;
-  [[nodiscard]] int64_t k_row_bytes() const;  // one token, all KV heads
+  [[nodiscard]] int64_t k_row_bytes() const;  // one token, one KV head
   [[nodiscard]] int64_t v_row_bytes() const;
   [[nodiscard]] int64_t kv_bytes_per_token() const;  // all layers
   [[nodiscard]] int64_t recurrent_bytes() const;     // of one sequence, S and convolution
@@ -68,9 +68,9 @@ class Sequence {
   /// t / kPageTokens, row t % kPageTokens, rows being k_row_bytes() (v_row_bytes()) apart.
   [[nodiscard]] std::span<const void* const> k_pages(int layer, int64_t kv_head) const;
   [[nodiscard]] std::span<const void* const> v_pages(int layer, int64_t kv_head) const;
-  /// Where the row [n_kv_heads * head_dim] of a token is written; the token must be reserved.
-  [[nodiscard]] std::byte* k_row(int layer, int64_t token) const;
-  [[nodiscard]] std::byte* v_row(int layer, int64_t token) const;
+  /// Where the row [head_dim] of a token is written; the token must be reserved.
+  [[nodiscard]] std::byte* k_row(int layer, int64_t kv_head, int64_t token) const;
+  [[nodiscard]] std::byte* v_row(int layer, int64_t kv_head, int64_t token) const;
   /// S [nv, dk, dv] of a recurrent layer.
   [[nodiscard]] float* state(int layer) const;
   /// [(taps - 1), channels] of a recurrent layer.

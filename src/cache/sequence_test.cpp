@@ -29,8 +29,8 @@ TEST(Layout, SizesAreExact) {
   const Layout layout = small_layout();
   ASSERT_TRUE(layout.validate().has_value());
   EXPECT_EQ(layout.n_attention_layers(), 2);
-  EXPECT_EQ(layout.k_row_bytes(), 2 * 34);
-  EXPECT_EQ(layout.v_row_bytes(), 2 * 64);
+  EXPECT_EQ(layout.k_row_bytes(), 34);
+  EXPECT_EQ(layout.v_row_bytes(), 64);
   EXPECT_EQ(layout.kv_bytes_per_token(), 2 * (2 * 34 + 2 * 64));
   EXPECT_EQ(layout.recurrent_bytes(), 3 * 4 * (2 * 4 * 8 + 3 * 24));
 }
@@ -94,28 +94,26 @@ TEST(Sequence, RowsDoNotOverlapAndTablesFindThem) {
     int pattern = 0;
     for (Sequence* sequence : {a.get(), b.get()})
       for (const int layer : {1, 3})
-        for (int64_t token = 0; token < 2 * kPageTokens; ++token) {
-          visit(*sequence, layer, token, false, static_cast<unsigned char>(++pattern % 251));
-          visit(*sequence, layer, token, true, static_cast<unsigned char>(++pattern % 251));
-        }
+        for (int64_t head = 0; head < layout.n_kv_heads; ++head)
+          for (int64_t token = 0; token < 2 * kPageTokens; ++token) {
+            visit(*sequence, layer, head, token, false, static_cast<unsigned char>(++pattern % 251));
+            visit(*sequence, layer, head, token, true, static_cast<unsigned char>(++pattern % 251));
+          }
   };
   std::set<std::byte*> rows;
-  fill([&](Sequence& sequence, int layer, int64_t token, bool is_v, unsigned char value) {
-    std::byte* row = is_v ? sequence.v_row(layer, token) : sequence.k_row(layer, token);
+  fill([&](Sequence& sequence, int layer, int64_t head, int64_t token, bool is_v, unsigned char value) {
+    std::byte* row = is_v ? sequence.v_row(layer, head, token) : sequence.k_row(layer, head, token);
     EXPECT_TRUE(rows.insert(row).second);
     std::memset(row, value, static_cast<size_t>(is_v ? layout.v_row_bytes() : layout.k_row_bytes()));
   });
   int64_t wrong = 0;
-  fill([&](Sequence& sequence, int layer, int64_t token, bool is_v, unsigned char value) {
+  fill([&](Sequence& sequence, int layer, int64_t head, int64_t token, bool is_v, unsigned char value) {
     const int64_t row_bytes = is_v ? layout.v_row_bytes() : layout.k_row_bytes();
-    const int64_t head_bytes = row_bytes / layout.n_kv_heads;
-    for (int64_t head = 0; head < layout.n_kv_heads; ++head) {
-      const auto pages = is_v ? sequence.v_pages(layer, head) : sequence.k_pages(layer, head);
-      ASSERT_EQ(pages.size(), 2u);
-      const auto* at = static_cast<const unsigned char*>(pages[static_cast<size_t>(token / kPageTokens)]) +
-                       token % kPageTokens * row_bytes;
-      for (int64_t i = 0; i < head_bytes; ++i) wrong += at[i] != value;
-    }
+    const auto pages = is_v ? sequence.v_pages(layer, head) : sequence.k_pages(layer, head);
+    ASSERT_EQ(pages.size(), 2u);
+    const auto* at = static_cast<const unsigned char*>(pages[static_cast<size_t>(token / kPageTokens)]) +
+                     token % kPageTokens * row_bytes;
+    for (int64_t i = 0; i < row_bytes; ++i) wrong += at[i] != value;
   });
   EXPECT_EQ(wrong, 0);
 }

@@ -101,11 +101,8 @@ Status fill_cache(const model::Model& model, cache::Sequence& sequence, int64_t 
       if (h.recurrent[static_cast<size_t>(layer)]) continue;
       for (int64_t head = 0; head < h.n_kv_heads; ++head) {
         const float* x = row.data() + head * h.head_dim;
-        const auto to = [&](std::byte* all, int64_t bytes) { return all + head * (bytes / h.n_kv_heads); };
-        quant::format_of(layout.k_type)
-            .encode(x, nullptr, to(sequence.k_row(layer, token), layout.k_row_bytes()), h.head_dim);
-        quant::format_of(layout.v_type)
-            .encode(x, nullptr, to(sequence.v_row(layer, token), layout.v_row_bytes()), h.head_dim);
+        quant::format_of(layout.k_type).encode(x, nullptr, sequence.k_row(layer, head, token), h.head_dim);
+        quant::format_of(layout.v_type).encode(x, nullptr, sequence.v_row(layer, head, token), h.head_dim);
       }
     }
   }

@@ -59,10 +59,10 @@ class Attention final : public Step {
     const SliceRows& slice = pass.slices[static_cast<size_t>(pass.slice_of[static_cast<size_t>(row)])];
     const int64_t position = slice.position + row - slice.row;
     k_format_.encode(k, nullptr,
-                     slice.sequence->k_row(layer_, position) + kv_head * (k_row_bytes_ / n_kv_heads_),
+                     slice.sequence->k_row(layer_, kv_head, position),
                      head_dim_);
     v_format_.encode(v, nullptr,
-                     slice.sequence->v_row(layer_, position) + kv_head * (v_row_bytes_ / n_kv_heads_),
+                     slice.sequence->v_row(layer_, kv_head, position),
                      head_dim_);
   }
 

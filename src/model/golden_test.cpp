@@ -213,11 +213,14 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Isa>> {
                     expected.at("conv_l2"), "convolution history", layer);
       } else {
         double k = 0, v = 0;
-        for (int64_t token = 0; token < sequence.n_tokens(); ++token) {
-          const int64_t width = layout.n_kv_heads * layout.head_dim;
-          k = std::hypot(k, norm(reinterpret_cast<const float*>(sequence.k_row(layer, token)), width));
-          v = std::hypot(v, norm(reinterpret_cast<const float*>(sequence.v_row(layer, token)), width));
-        }
+        const auto row_norm = [&](const std::byte* row) {
+          return norm(reinterpret_cast<const float*>(row), layout.head_dim);
+        };
+        for (int64_t token = 0; token < sequence.n_tokens(); ++token)
+          for (int64_t head = 0; head < layout.n_kv_heads; ++head) {
+            k = std::hypot(k, row_norm(sequence.k_row(layer, head, token)));
+            v = std::hypot(v, row_norm(sequence.v_row(layer, head, token)));
+          }
         expect_norm(k, expected.at("K_l2"), "K", layer);
         expect_norm(v, expected.at("V_l2"), "V", layer);
       }
