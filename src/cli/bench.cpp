@@ -210,6 +210,7 @@ Status bench(const BenchOptions& options) {
   if (measurements.empty())
     return fail(ErrorKind::kInvalidArgument, "nothing to measure: -p and -n are both 0");
 
+  PACKMULE_TRY_STATUS(apply_numa(options.engine.numa));
   PACKMULE_TRY(const gguf::File file, gguf::File::open(options.engine.model_path));
   ThreadPool threads(options.engine.n_threads > 0 ? options.engine.n_threads : usable_cores());
   model::ModelOptions model_options;

@@ -24,6 +24,9 @@ const std::map<std::string, model::LoadMode> kLoadModes = {{"auto", model::LoadM
                                                            {"copy", model::LoadMode::kCopy},
                                                            {"repack", model::LoadMode::kRepack}};
 
+const std::map<std::string, Numa> kNumaModes = {
+    {"distribute", Numa::kDistribute}, {"isolate", Numa::kIsolate}, {"numactl", Numa::kNumactl}};
+
 /// A flag of the family whose answer is "not on a GPU yet".
 void add_gpu_flag(CLI::App& verb, const std::string& flag, const char* what) {
   verb.add_option_function<std::string>(
@@ -82,6 +85,11 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
   verb.add_flag_callback(
       "--no-mmap", [&options] { options.load_mode = model::LoadMode::kRepack; },
       "The same as --load-mode repack");
+  verb.add_option("--numa", options.numa,
+                  "Machines of several nodes: distribute (memory over all), isolate (threads on one), numactl (as "
+                  "arranged)")
+      ->transform(CLI::CheckedTransformer(kNumaModes))
+      ->type_name("MODE");
 
   verb.add_option_function<std::string>(
           "--flash-attn", [](const std::string&) {},

@@ -41,6 +41,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
     if (on_load) on_load(step / kSteps);
   };
   PACKMULE_TRY_STATUS(check_options(options));
+  PACKMULE_TRY_STATUS(apply_numa(options.numa));
   PACKMULE_TRY(const Isa isa, choose_isa());
   PACKMULE_TRY(gguf::File file, gguf::File::open(options.model_path));
   auto impl = std::make_unique<Impl>(std::move(file));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/numa.h"
 #include "model/residency.h"
 #include "quant/format.h"
 
@@ -17,6 +18,7 @@ struct EngineOptions {
   quant::Type k_type = quant::Type::kF16;  // -ctk
   quant::Type v_type = quant::Type::kF16;  // -ctv
   model::LoadMode load_mode = model::LoadMode::kAuto;
+  Numa numa = Numa::kLeaveAlone;  // --numa
 };
 
 inline constexpr int64_t kDefaultContext = 32768;
