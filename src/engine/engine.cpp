@@ -21,15 +21,15 @@ Status check_options(const EngineOptions& options) {
   return {};
 }
 
-EngineOptions fill_in(EngineOptions options, const model::Hparams& hparams) {
+}  // namespace
+
+EngineOptions filled_in(EngineOptions options, int64_t context_length) {
   if (options.n_threads == 0) options.n_threads = usable_cores();
   if (options.ctx_size == 0) options.ctx_size = kDefaultContext;
-  if (hparams.context_length > 0) options.ctx_size = std::min(options.ctx_size, hparams.context_length);
+  if (context_length > 0) options.ctx_size = std::min(options.ctx_size, context_length);
   options.ubatch_size = std::min(options.ubatch_size, options.ctx_size);
   return options;
 }
-
-}  // namespace
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
@@ -46,7 +46,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
   PACKMULE_TRY(gguf::File file, gguf::File::open(options.model_path));
   auto impl = std::make_unique<Impl>(std::move(file));
   PACKMULE_TRY(const model::Hparams hparams, model::Hparams::read(impl->file));
-  impl->options = fill_in(options, hparams);
+  impl->options = filled_in(options, hparams.context_length);
   finished(1);
 
   PACKMULE_TRY(impl->tokenizer, text::Tokenizer::load(impl->file));

@@ -23,4 +23,7 @@ struct EngineOptions {
 
 inline constexpr int64_t kDefaultContext = 32768;
 
+/// The options with what was left open filled in, for a model trained for `context_length` tokens.
+[[nodiscard]] EngineOptions filled_in(EngineOptions options, int64_t context_length);
+
 }  // namespace packmule::engine

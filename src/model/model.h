@@ -50,6 +50,14 @@ class Probe {
   virtual void experts(int layer, int64_t row, std::span<const int32_t> chosen) = 0;
 };
 
+/// What a loaded model takes and reads, without loading it.
+struct ModelSizes {
+  int64_t weight_bytes = 0;            // as Model::weight_bytes()
+  int64_t weight_bytes_per_token = 0;  // as Model::weight_bytes_per_token()
+  int64_t activation_bytes = 0;        // as Model::activation_bytes()
+  cache::Layout cache_layout;
+};
+
 class Model {
  public:
   /// The file must outlive the model, which may use weights where it is mapped. The pool is shared with
@@ -58,6 +66,10 @@ class Model {
   static Result<std::unique_ptr<Model>> load(const gguf::File& file, const ModelOptions& options,
                                              ThreadPool& pool);
   ~Model();
+
+  /// Checks the file as load() does and says what load() with so many threads would take. Of the weights only
+  /// small vectors are read; whether memory is available is not asked.
+  static Result<ModelSizes> sizes(const gguf::File& file, const ModelOptions& options, int n_threads);
 
   [[nodiscard]] const Hparams& hparams() const;
   [[nodiscard]] cache::Layout cache_layout() const;

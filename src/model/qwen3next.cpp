@@ -16,6 +16,15 @@ namespace {
 
 constexpr int64_t kMaxUbatch = 1 << 16;
 
+Status check_options(const ModelOptions& options) {
+  if (!isa_usable(options.isa))
+    return fail(ErrorKind::kUnsupported, "this processor has no {}; take ref", isa_name(options.isa));
+  if (options.ubatch_size < 1 || options.ubatch_size > kMaxUbatch)
+    return fail(ErrorKind::kInvalidArgument, "--ubatch-size: expected 1 to {}, found {}", kMaxUbatch,
+                options.ubatch_size);
+  return {};
+}
+
 cache::Layout layout_of(const Hparams& h, const ModelOptions& options) {
   cache::Layout layout;
   layout.recurrent = h.recurrent;
@@ -97,13 +106,24 @@ struct Model::Impl {
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
 
+Result<ModelSizes> Model::sizes(const gguf::File& file, const ModelOptions& options, int n_threads) {
+  PACKMULE_TRY_STATUS(check_options(options));
+  PACKMULE_TRY(const Hparams h, Hparams::read(file));
+  ModelSizes sizes;
+  sizes.cache_layout = layout_of(h, options);
+  PACKMULE_TRY_STATUS(sizes.cache_layout.validate());
+  PACKMULE_TRY(const Weights weights,
+               Weights::bind(file, h, kernels::kernels_for(options.isa), LoadMode::kMmap));
+  sizes.weight_bytes = weights.total_bytes;
+  sizes.weight_bytes_per_token = weights.bytes_per_token;
+  PACKMULE_TRY(sizes.activation_bytes,
+               Workspace::size_bytes(h, options.ubatch_size, n_threads, weights.take_quantized));
+  return sizes;
+}
+
 Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOptions& options,
                                            ThreadPool& pool) {
-  if (!isa_usable(options.isa))
-    return fail(ErrorKind::kUnsupported, "this processor has no {}; take ref", isa_name(options.isa));
-  if (options.ubatch_size < 1 || options.ubatch_size > kMaxUbatch)
-    return fail(ErrorKind::kInvalidArgument, "--ubatch-size: expected 1 to {}, found {}", kMaxUbatch,
-                options.ubatch_size);
+  PACKMULE_TRY_STATUS(check_options(options));
   PACKMULE_TRY(Hparams hparams, Hparams::read(file));
   auto impl = std::make_unique<Impl>(std::move(hparams), options, pool);
   const Hparams& h = impl->hparams;

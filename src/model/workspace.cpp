@@ -54,11 +54,16 @@ class Arena {
     want(storage.groups, n_rows, n_cols / kernels::kQuantizedGroup);
   }
 
-  Status allocate(AlignedBuffer& memory) {
+  [[nodiscard]] Result<int64_t> size_bytes() const {
     if (too_large_)
       return fail(ErrorKind::kOutOfMemory,
                   "activations: more bytes than any memory holds; take a smaller --ubatch-size");
-    PACKMULE_TRY(memory, AlignedBuffer::allocate(static_cast<size_t>(size_), "activations"));
+    return size_;
+  }
+
+  Status allocate(AlignedBuffer& memory) {
+    PACKMULE_TRY(const int64_t n_bytes, size_bytes());
+    PACKMULE_TRY(memory, AlignedBuffer::allocate(static_cast<size_t>(n_bytes), "activations"));
     for (const auto& grant : wishes_) grant(memory.data());
     for (Rows* rows : rows_)
       for (int64_t i = 0; i < rows->n_rows; ++i) rows->pointers[i] = rows->row(i);
@@ -102,13 +107,8 @@ void want_worker(Arena& arena, WorkerScratch& w, const Hparams& h, int64_t n_res
   arena.want(w.n_visible, n_queries);
 }
 
-}  // namespace
-
-Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int n_threads, bool quantized) {
-  const int64_t n_tokens = ubatch_size;
+void want_all(Arena& arena, Workspace& ws, const Hparams& h, int64_t n_tokens, int n_threads) {
   const int64_t n_pairs = n_tokens * h.n_experts_used;
-  Workspace ws;
-  Arena arena(quantized);
   arena.want(ws.x, n_tokens, h.hidden);
   arena.want_quantized(ws.h, n_tokens, h.hidden);
   arena.want(ws.in, n_tokens, std::max(DeltaColumns(h).total, AttentionColumns(h).total));
@@ -131,8 +131,23 @@ Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int
   ws.groups.resize(static_cast<size_t>(std::min(h.n_experts, n_pairs)));
   ws.workers.resize(static_cast<size_t>(n_threads));
   for (WorkerScratch& worker : ws.workers) want_worker(arena, worker, h, n_tokens + n_pairs);
+}
+
+}  // namespace
+
+Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int n_threads, bool quantized) {
+  Workspace ws;
+  Arena arena(quantized);
+  want_all(arena, ws, h, ubatch_size, n_threads);
   PACKMULE_TRY_STATUS(arena.allocate(ws.memory));
   return ws;
+}
+
+Result<int64_t> Workspace::size_bytes(const Hparams& h, int64_t ubatch_size, int n_threads, bool quantized) {
+  Workspace ws;
+  Arena arena(quantized);
+  want_all(arena, ws, h, ubatch_size, n_threads);
+  return arena.size_bytes();
 }
 
 }  // namespace packmule::model

@@ -109,6 +109,9 @@ struct Workspace {
   /// `quantized`: whether there are matrices that take quantized activations.
   static Result<Workspace> allocate(const Hparams& hparams, int64_t ubatch_size, int n_threads,
                                     bool quantized);
+  /// What allocate() would take from the system: size_bytes() of `memory`.
+  static Result<int64_t> size_bytes(const Hparams& hparams, int64_t ubatch_size, int n_threads,
+                                    bool quantized);
 };
 
 }  // namespace packmule::model
