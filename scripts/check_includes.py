@@ -12,6 +12,7 @@ ALLOWED = {
     "base": set(),
     "quant": {"base"},
     "gguf": {"base", "quant"},
+    "placement": {"base", "quant", "gguf"},
     "kernels": {"base", "quant"},
     "cache": {"base", "quant"},
     "model": {"base", "quant", "gguf", "kernels", "cache"},
@@ -21,7 +22,8 @@ ALLOWED = {
     "engine": {"base", "quant", "gguf", "model", "cache", "text", "sampling"},
     "api": {"base", "engine", "chat", "text", "sampling"},
     "server": {"base", "api"},
-    "cli": {"base", "quant", "gguf", "kernels", "cache", "model", "text", "chat", "sampling", "engine", "api", "server"},
+    "cli": {"base", "quant", "gguf", "kernels", "cache", "model", "text", "chat", "sampling", "engine", "api",
+            "server", "placement"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 BOOST = re.compile(r"^\s*#\s*include\s+<boost/")

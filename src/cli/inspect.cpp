@@ -12,13 +12,16 @@
 
 #include "base/json.h"
 #include "base/utf8.h"
-#include "cli/tensor_kind.h"
 #include "cli/verbs.h"
 #include "gguf/file.h"
 #include "model/hparams.h"
+#include "placement/tensor_kind.h"
 
 namespace packmule::cli {
 namespace {
+
+using placement::kTensorKinds;
+using placement::tensor_kind;
 
 constexpr size_t kShownElems = 8;    // of an array
 constexpr size_t kShownBytes = 100;  // of a string

@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "cli/output_for_test.h"
-#include "cli/tensor_kind.h"
 #include "gguf/file.h"
 #include "tests/support/test_data.h"
 
@@ -92,23 +91,6 @@ TEST(Inspect, ReadsAFileWithoutTensors) {
   EXPECT_EQ(json.exit_code, kExitOk) << json.err;
   EXPECT_TRUE(Json::parse(json.out)["hyper_parameters"].contains("error"));
   EXPECT_LT(output.out.size(), 20000u);  // long arrays are shortened
-}
-
-TEST(TensorKind, IsToldByTheName) {
-  EXPECT_EQ(tensor_kind("token_embd.weight"), "embeddings");
-  EXPECT_EQ(tensor_kind("output.weight"), "output");
-  EXPECT_EQ(tensor_kind("output_norm.weight"), "norms");
-  EXPECT_EQ(tensor_kind("blk.11.attn_norm.weight"), "norms");
-  EXPECT_EQ(tensor_kind("blk.11.attn_q.weight"), "attention");
-  EXPECT_EQ(tensor_kind("blk.11.attn_q_norm.weight"), "attention");
-  EXPECT_EQ(tensor_kind("blk.0.attn_qkv.weight"), "DeltaNet");
-  EXPECT_EQ(tensor_kind("blk.0.attn_gate.weight"), "DeltaNet");
-  EXPECT_EQ(tensor_kind("blk.0.ssm_a"), "DeltaNet");
-  EXPECT_EQ(tensor_kind("blk.0.ffn_gate_inp.weight"), "router");
-  EXPECT_EQ(tensor_kind("blk.0.ffn_gate_inp_shexp.weight"), "shared experts");
-  EXPECT_EQ(tensor_kind("blk.0.ffn_gate_up_exps.weight"), "experts");
-  EXPECT_EQ(tensor_kind("blk.48.nextn.eh_proj.weight"), "multi-token prediction");
-  EXPECT_EQ(tensor_kind("rope_freqs.weight"), "other");
 }
 
 }  // namespace

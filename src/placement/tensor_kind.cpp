@@ -1,6 +1,6 @@
-#include "cli/tensor_kind.h"
+#include "placement/tensor_kind.h"
 
-namespace packmule::cli {
+namespace packmule::placement {
 namespace {
 
 struct Rule {
@@ -43,4 +43,4 @@ std::string_view tensor_kind(std::string_view name) {
   return "other";
 }
 
-}  // namespace packmule::cli
+}  // namespace packmule::placement

@@ -4,7 +4,7 @@
 #include <array>
 #include <string_view>
 
-namespace packmule::cli {
+namespace packmule::placement {
 
 inline constexpr auto kTensorKinds =
     std::to_array<std::string_view>({"experts", "shared experts", "router", "attention", "DeltaNet",
@@ -14,4 +14,4 @@ inline constexpr auto kTensorKinds =
 /// (`nextn`); the rest of such a block counts as attention, experts and so on.
 [[nodiscard]] std::string_view tensor_kind(std::string_view name);
 
-}  // namespace packmule::cli
+}  // namespace packmule::placement

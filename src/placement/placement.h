@@ -1,0 +1,73 @@
+// A placement: where every tensor and every layer's cache lives, and what that takes of each memory.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "placement/inventory.h"
+#include "placement/machine.h"
+#include "quant/format.h"
+
+namespace packmule::placement {
+
+/// What a run needs besides weights. Numbers of the cache and of the host's buffers come from those who
+/// allocate them (cache/sequence.h, model/workspace.h).
+struct Demand {
+  int64_t n_ctx = 0;               // tokens of context, all sequences together
+  int64_t ubatch = 0;              // tokens of a prompt that are computed at once
+  int64_t n_sequences = 1;         // each has a recurrent state
+  int64_t page_tokens = 1;         // KV memory comes in pages of so many tokens
+  int64_t kv_row_bytes = 0;        // K and V of one token in one attention layer
+  bool kv_in_blocks = false;       // the cache has a block format, not plain floats
+  int64_t state_bytes = 0;         // recurrent and convolution state of one DeltaNet layer and sequence
+  int64_t host_compute_bytes = 0;  // the CPU's buffers for a ubatch
+  bool weights_in_memory = false;  // --load-mode copy or repack; else what memory has no room for stays on
+                                   // the disk, where it is read when it is used
+
+  [[nodiscard]] int64_t kv_layer_bytes() const {
+    return (n_ctx + page_tokens - 1) / page_tokens * page_tokens * kv_row_bytes;
+  }
+};
+
+struct Placement {
+  std::vector<Where> of_tensor;  // by index into the inventory
+  std::vector<Where> home;       // per trunk layer: where its KV cache or recurrent state is
+};
+
+/// What a placement takes of one memory, in bytes.
+struct Footprint {
+  int64_t weights = 0;
+  int64_t kv = 0;
+  int64_t state = 0;
+  int64_t compute = 0;
+  [[nodiscard]] int64_t total() const { return weights + kv + state + compute; }
+};
+using Footprints = std::array<Footprint, kMaxProcessors>;
+
+/// Tensors on a device begin at multiples of this; every limit of a Vulkan device divides it.
+inline constexpr int64_t kDeviceAlignBytes = 256;
+/// A prompt's experts pass through two slots of this size on their way to a device.
+inline constexpr int64_t kStreamSlotBytes = int64_t{32} << 20;
+
+/// What a tensor takes where it is put.
+[[nodiscard]] int64_t bytes_at(const Tensor& tensor, Where where);
+/// KV cache or recurrent states of a layer.
+[[nodiscard]] int64_t cache_bytes(const ModelShape& shape, const Demand& demand, int layer);
+/// Buffers of a device that computes anything: the activations of a ubatch as model/workspace.h lists them,
+/// without what threads have for themselves, one row of logits for each sequence, and the two slots.
+[[nodiscard]] int64_t device_compute_bytes(const ModelShape& shape, const Demand& demand);
+
+[[nodiscard]] Footprints footprints(const Inventory& inventory, const Demand& demand,
+                                    const Placement& placement);
+
+/// Bytes that are missing for the placement, over all memories: 0 when it fits. A tensor that is larger than
+/// its device allocates at once counts whole. Weights on the host count only if they must be in memory.
+[[nodiscard]] int64_t missing_bytes(const Inventory& inventory, const Machine& machine, const Demand& demand,
+                                    const Placement& placement, const Footprints& footprints);
+
+/// Share of the host's weights that its memory has no room for, 0 to 1.
+[[nodiscard]] double share_on_disk(const Machine& machine, const Footprints& footprints);
+
+}  // namespace packmule::placement
