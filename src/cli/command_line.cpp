@@ -74,6 +74,7 @@ int run_command_line(std::vector<std::string> args) {
   app.footer("'packmule VERB --help' lists the flags of a verb.");
   add_run(app, chosen);
   add_inspect(app, chosen);
+  add_plan(app, chosen);
   add_logits(app, chosen);
   add_serve(app, chosen);
   add_bench(app, chosen);

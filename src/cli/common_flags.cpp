@@ -69,7 +69,7 @@ void check_sampling(const SamplingFlags& flags) {
 
 }  // namespace
 
-void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
+void add_engine_flags(CLI::App& verb, engine::EngineOptions& options) {
   verb.add_option("-m,--model", options.model_path, "GGUF file; of a split model the first")->required();
   verb.add_option("-t,--threads", options.n_threads, "Threads (default: all cores)")
       ->check(CLI::Range(1, 1024));
@@ -105,6 +105,10 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
           "-b,--batch-size", [](int) {},
           std::string("Tokens a prompt is cut into before --ubatch-size cuts it") + kNoEffect)
       ->check(CLI::Range(1, 1 << 20));
+}
+
+void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
+  add_engine_flags(verb, options);
   add_gpu_flag(verb, kGpuLayers, "Layers on the GPU (-ngl): only 0");
   add_gpu_flag(verb, "--override-tensor", "Where tensors go, by pattern (-ot)");
   add_gpu_flag(verb, "--n-cpu-moe", "Layers whose experts stay on the CPU (-ncmoe)");
@@ -181,10 +185,14 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->group("Sampling (default: what suits the model)");
 }
 
-void add_accepted_flags(CLI::App& verb) {
+void add_flags_without_effect(CLI::App& verb) {
   verb.add_flag_callback(
       "--jinja", [] {}, std::string("Chat templates are always rendered by Jinja") + kNoEffect);
   verb.add_flag_callback("--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
+}
+
+void add_accepted_flags(CLI::App& verb) {
+  add_flags_without_effect(verb);
   verb.add_option_function<int>(
           "--parallel",
           [](int n) {

@@ -19,6 +19,9 @@ namespace packmule::cli {
 /// -m, -t, -b, -ub, -ctk, -ctv; accepts -fa, -tb; refuses GPU placement (-ngl other than 0, -ot ...).
 void add_model_flags(CLI::App& verb, engine::EngineOptions& options);
 
+/// The same without a word about placement.
+void add_engine_flags(CLI::App& verb, engine::EngineOptions& options);
+
 /// --ctx-size (-c).
 void add_context_flag(CLI::App& verb, engine::EngineOptions& options);
 
@@ -39,5 +42,8 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags);
 
 /// Accepts --jinja and --no-webui, and --parallel (-np) with the value 1.
 void add_accepted_flags(CLI::App& verb);
+
+/// Accepts --jinja and --no-webui.
+void add_flags_without_effect(CLI::App& verb);
 
 }  // namespace packmule::cli

@@ -21,6 +21,12 @@ class DirectoryForTest {
   bool tied_output = false;
   bool with_mtp_block = false;
 
+  /// Valid while this object is.
+  [[nodiscard]] const std::vector<gguf::TensorInfo>& tensors() {
+    if (tensors_.empty()) (void)inventory();
+    return tensors_;
+  }
+
   [[nodiscard]] Inventory inventory() {
     using quant::Type;
     tensors_.clear();

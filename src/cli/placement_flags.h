@@ -1,0 +1,51 @@
+// The flags that say where a model goes and what machine it goes to.
+//
+// Those of llama.cpp have its names and meaning (docs/placement.md). The machine's memory is asked from the
+// system; a device exists as far as --device-memory imagines one, with default speeds unless flags give
+// others.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "placement/machine.h"
+#include "placement/rules.h"
+
+namespace packmule::cli {
+
+struct PlacementFlags {
+  /// -ot, --cpu-moe and --n-cpu-moe, in the order in which they were typed: it decides.
+  struct Override {
+    enum Kind { kPattern, kCpuMoe, kNCpuMoe } kind = kPattern;
+    std::string text;      // of kPattern
+    int64_t n_layers = 0;  // of kNCpuMoe
+  };
+  std::vector<Override> overrides;
+  std::optional<int64_t> n_gpu_layers;
+  bool kv_on_host = false;
+
+  std::string devices;                                        // --device: names, or "none"
+  std::vector<int64_t> device_memory_bytes;                   // one device each
+  std::vector<double> device_gb_s, device_tflops, pcie_gb_s;  // one for all devices, or one each
+  std::optional<int64_t> host_memory_bytes;
+  std::optional<double> host_gb_s, disk_gb_s;
+  std::optional<int64_t> reserve_bytes;
+  double reserve_percent = 10;
+};
+
+/// Declares them; values that are wrong by themselves are errors of the command line.
+void add_placement_flags(CLI::App& verb, PlacementFlags& flags);
+
+/// The machine that the flags and the system describe. An error names the flag.
+[[nodiscard]] Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads);
+[[nodiscard]] Result<placement::Rules> rules_of(const PlacementFlags& flags,
+                                                const placement::Machine& machine);
+
+/// "8G", "8GiB", "1.5g", "900M": K, M, G and T are powers of 1024. An error says what is expected.
+[[nodiscard]] Result<int64_t> parse_size(std::string_view text);
+
+}  // namespace packmule::cli
