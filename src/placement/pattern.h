@@ -30,7 +30,7 @@ class Pattern {
 
  private:
   /// Of the matcher; patterns that people write need some hundred for a name.
-  static constexpr uint32_t kMaxSteps = 200'000;
+  static constexpr uint32_t kMaxSteps = 50'000;
 
   Pattern(std::string text, std::shared_ptr<const void> code)
       : text_(std::move(text)), code_(std::move(code)) {}

@@ -13,9 +13,11 @@ namespace {
 /// bytes off the host counts more than anything.
 constexpr double kSearchedShares[] = {0.0, 0.5};
 
-/// Of several devices all but the last are filled to multiples of this.
-int64_t fill_step(size_t n_devices_after) {
-  return n_devices_after == 1 ? int64_t{512} << 20 : int64_t{4} << 30;
+/// Of several devices all but the last are filled to multiples of this: the more there are, the fewer ways to
+/// fill each, so that their product stays some hundred.
+int64_t fill_step(size_t n_devices) {
+  constexpr int64_t kMib = int64_t{1} << 20;
+  return (n_devices <= 2 ? 512 : n_devices == 3 ? 2048 : n_devices == 4 ? 8192 : 16384) * kMib;
 }
 
 class Planner {
@@ -79,7 +81,8 @@ class Planner {
     std::stable_sort(devices.begin(), devices.end(), [&](Where a, Where b) {
       return machine_.at(a).read_bytes_s > machine_.at(b).read_bytes_s;
     });
-    if (!devices.empty()) fill(start_.placement, start_.freedom, devices, 0);
+    if (devices.empty()) return;
+    for (const double share : kSearchedShares) fill(start_.placement, start_.freedom, devices, 0, share);
   }
 
   /// What --n-cpu-moe N gives for each N, the number of all layers among them: that is --cpu-moe.
@@ -97,27 +100,25 @@ class Planner {
   }
 
   /// Placements on devices[index] and on those after it, over `base`.
-  void fill(const Placement& base, const Freedom& freedom, const std::vector<Where>& devices, size_t index) {
+  void fill(const Placement& base, const Freedom& freedom, const std::vector<Where>& devices, size_t index,
+            double share) {
     const Where device = devices[index];
     const int64_t budget = machine_.at(device).budget_bytes();
-    const bool is_last = index + 1 == devices.size();
-    for (const double share : kSearchedShares) {
-      std::vector<Candidate> found =
-          frontier(inventory_, machine_, request_.demand, base, freedom, device, budget, decode_pass(share));
-      if (is_last) {
-        std::move(found.begin(), found.end(), std::back_inserter(candidates_));
-        continue;
-      }
-      const int64_t step = fill_step(devices.size() - index - 1);
-      const int64_t fixed = device_compute_bytes(inventory_.shape, request_.demand);
-      size_t next = 0;
-      for (int64_t room = 0; room <= budget; room += step) {
-        const size_t begin = next;
-        while (next < found.size() && found[next].device_bytes + fixed <= room) ++next;
-        if (next == begin && room > 0) continue;  // nothing that the step before has not had
-        const Placement& chosen = next == 0 ? base : found[next - 1].placement;
-        fill(chosen, left(freedom, base, chosen), devices, index + 1);
-      }
+    std::vector<Candidate> found =
+        frontier(inventory_, machine_, request_.demand, base, freedom, device, budget, decode_pass(share));
+    if (index + 1 == devices.size()) {
+      std::move(found.begin(), found.end(), std::back_inserter(candidates_));
+      return;
+    }
+    const int64_t step = fill_step(devices.size());
+    const int64_t fixed = device_compute_bytes(inventory_.shape, request_.demand);
+    size_t next = 0;
+    for (int64_t room = 0; room <= budget; room += step) {
+      const size_t begin = next;
+      while (next < found.size() && found[next].device_bytes + fixed <= room) ++next;
+      if (next == begin && room > 0) continue;  // nothing that the step before has not had
+      const Placement& chosen = next == 0 ? base : found[next - 1].placement;
+      fill(chosen, left(freedom, base, chosen), devices, index + 1, share);
     }
   }
 
