@@ -70,7 +70,7 @@ TEST_F(Plan, TakesBothCommandsOfTheArticle) {
       EXPECT_EQ(output.exit_code, kExitOk) << output.err;
       EXPECT_EQ(output.err, "");
       EXPECT_THAT(output.out, HasSubstr("36 layers (12 to 47): 108 tensors"));
-      EXPECT_THAT(output.out, HasSubstr("10, 11 are left out"));
+      EXPECT_THAT(output.out, HasSubstr("the rule leaves layers 10 and 11 out"));
       EXPECT_THAT(output.out, HasSubstr("tokens/s after 4096 tokens"));
       EXPECT_EQ(output.out.find("there is no device") != std::string::npos, !with_device);
       EXPECT_EQ(output.out.find("imagined device") != std::string::npos, with_device);

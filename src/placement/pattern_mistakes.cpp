@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 
 #include "placement/words.h"
 
@@ -79,52 +80,64 @@ std::string with_ended_numbers(std::string_view text, std::string& number) {
   return fmt::format("{}\\.{}", text.substr(0, at), text.substr(at));
 }
 
-void numbers_in_classes(std::string_view text, std::vector<std::string>& warnings) {
-  for (size_t at = text.find('['); at != std::string_view::npos; at = text.find('[', at + 1)) {
-    const std::string_view set = class_at(text, at);
-    // [1-12], [10-20]: a range of characters beside more digits.
-    bool suspicious = false;
-    for (size_t i = 1; i + 1 < set.size(); ++i)
-      suspicious |= set[i] == '-' && is_digit(set[i - 1]) && is_digit(set[i + 1]) &&
-                    ((i >= 2 && is_digit(set[i - 2])) || (i + 2 < set.size() && is_digit(set[i + 2])));
-    if (suspicious)
-      warnings.push_back(
-          fmt::format("[{}] is a set of single characters, not a range of numbers: it matches one digit; "
-                      "write the numbers "
-                      "out, as in (8|9|1[0-2])",
-                      set));
+/// [1-12], [10-20]: a range of digits beside single ones. [0-24-7] may be meant.
+bool looks_like_numbers(std::string_view set) {
+  bool has_range = false;
+  bool has_single = false;
+  for (size_t i = 0; i < set.size(); ++i) {
+    if (!is_digit(set[i])) return false;
+    const bool is_range = i + 2 < set.size() && set[i + 1] == '-' && is_digit(set[i + 2]);
+    (is_range ? has_range : has_single) = true;
+    if (is_range) i += 2;
   }
+  return has_range && has_single;
 }
 
-/// [0-1][2-9] and the like: two digits, the first of which may be 0.
-void leading_zeros(std::string_view text, std::vector<std::string>& warnings) {
+void numbers_in_classes(std::string_view text, std::vector<std::string>& warnings) {
+  for (size_t at = text.find('['); at != std::string_view::npos; at = text.find('[', at + 1))
+    if (const std::string_view set = class_at(text, at); looks_like_numbers(set))
+      warnings.push_back(
+          fmt::format("[{}] is a set of single characters, not a range of numbers: it matches one "
+                      "digit; write the numbers out, as in (8|9|1[0-2])",
+                      set));
+}
+
+/// A range of digits, "2-9".
+struct DigitRange {
+  int first = 0;
+  int last = 0;
+};
+std::optional<DigitRange> digit_range(std::string_view set) {
+  if (set.size() != 3 || set[1] != '-' || !is_digit(set[0]) || !is_digit(set[2])) return std::nullopt;
+  return DigitRange{set[0] - '0', set[2] - '0'};
+}
+
+/// [0-1][2-9] and the like: two digits of which the first may be 0, as if 02 were a layer's number.
+/// `matched`: layers that the pattern is found in.
+void leading_zeros(std::string_view text, const std::vector<int>& matched, int64_t n_layers,
+                   std::vector<std::string>& warnings) {
   for (size_t at = text.find('['); at != std::string_view::npos; at = text.find('[', at + 1)) {
     const std::string_view set = class_at(text, at);
     const size_t after = at + set.size() + 2;
     const bool begins_number =
         at == 0 || std::string_view("(|.").find(text[at - 1]) != std::string_view::npos;
-    if (!set.starts_with("0-") || set.size() != 3 || !begins_number || after >= text.size() ||
-        text[after] != '[')
-      continue;
-    const std::string_view second = class_at(text, after);
-    if (set == "0-9" || second.size() != 3 || second[1] != '-' || !is_digit(second[0]) ||
-        !is_digit(second[2]))
-      continue;
-    if (second == "0-9") continue;  // single digits are left out, but no number of two digits is
-    const int from = second[0] - '0';
-    const int to = second[2] - '0';
+    if (!begins_number || after >= text.size() || text[after] != '[') continue;
+    const auto tens = digit_range(set);
+    const auto units = digit_range(class_at(text, after));
+    if (!tens || !units || tens->first != 0 || tens->last == 9) continue;
     std::string ranges;
-    std::string holes;
-    for (int tens = 1; tens <= set[2] - '0'; ++tens) {
-      ranges += fmt::format("{}{} to {}", ranges.empty() ? "" : ", ", tens * 10 + from, tens * 10 + to);
-      for (int unit = 0; unit < 10; ++unit)
-        if (unit < from || unit > to)
-          holes += fmt::format("{}{}", holes.empty() ? "" : ", ", tens * 10 + unit);
+    std::vector<int> left_out;
+    for (int ten = 1; ten <= tens->last; ++ten) {
+      ranges += fmt::format("{}{} to {}", ranges.empty() ? "" : ", ", ten * 10 + units->first,
+                            ten * 10 + units->last);
+      for (int layer = ten * 10; layer < ten * 10 + 10 && layer < n_layers; ++layer)
+        if (!std::binary_search(matched.begin(), matched.end(), layer)) left_out.push_back(layer);
     }
+    if (left_out.empty()) continue;
     warnings.push_back(
-        fmt::format("[{}][{}] matches {}: layers are numbered without leading zeros, so the 0 never matches, "
-                    "and {} are left out",
-                    set, second, ranges, holes));
+        fmt::format("[{}][{}] matches {}: layers are numbered without leading zeros, so the 0 never matches; "
+                    "the rule leaves {} out",
+                    set, class_at(text, after), ranges, layer_words(left_out)));
   }
 }
 
@@ -135,7 +148,7 @@ std::vector<std::string> pattern_mistakes(const Pattern& pattern, std::span<cons
   const std::string& text = pattern.text();
   std::vector<std::string> warnings;
   numbers_in_classes(text, warnings);
-  leading_zeros(text, warnings);
+  leading_zeros(text, layers_of(matched, inventory), inventory.shape.n_layers, warnings);
 
   if (matched.empty()) {
     std::string single;
@@ -163,8 +176,7 @@ std::vector<std::string> pattern_mistakes(const Pattern& pattern, std::span<cons
   if (!number.empty() && ended.size() < matched.size())
     warnings.push_back(
         fmt::format("blk.{} is the beginning of other numbers too: the rule matches {}; end the number with "
-                    "\\. to get layer {} "
-                    "only",
+                    "\\. to get layer {} only",
                     number, layer_words(layers_of(matched, inventory)), number));
 
   const auto count = [&](auto is_it) {

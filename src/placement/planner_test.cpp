@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "placement/model_for_test.h"
 
 namespace packmule::placement {
@@ -145,6 +147,40 @@ TEST(Planner, ATensorLargerThanOneAllocationStaysOff) {
     }
   add_rules(request, R"(blk\.3\.ffn_up_exps=GPU0)");
   EXPECT_THAT(plan(request).error().message, HasSubstr("blk.3.ffn_up_exps.weight has"));
+}
+
+TEST(Planner, OnASmallModelNoPlacementIsFaster) {
+  DirectoryForTest directory;
+  directory.n_layers = 4;
+  Request request = request_for_test(64, {1});
+  request.inventory = directory.inventory();
+  request.machine.processors[0].read_bytes_s = 60e9;
+  const CostModel cost(request.inventory, request.machine, request.demand);
+  int n_different = 0;
+  for (double device_gib = 0.3; device_gib < 6; device_gib += 0.23) {
+    request.machine.processors[1].free_bytes = static_cast<int64_t>(device_gib * kGib);
+    request.machine.processors[1].reserve_bytes = 0;
+    const Start start = start_of(request).value();
+    // Every way there is: each layer's core and experts, and the output.
+    double best = std::numeric_limits<double>::infinity();
+    for (unsigned ways = 0; ways < 512; ++ways) {
+      Placement placement = start.placement;
+      for (int layer = 0; layer < 4; ++layer) {
+        if ((ways >> (2 * layer) & 1) != 0) move_core(request.inventory, start.freedom, layer, 1, placement);
+        if ((ways >> (2 * layer) & 2) != 0)
+          move_experts(request.inventory, start.freedom, layer, 1, placement);
+      }
+      if ((ways & 256) != 0) move_output(request.inventory, start.freedom, 1, placement);
+      const Footprints taken = footprints(request.inventory, request.demand, placement);
+      if (missing_bytes(request.inventory, request.machine, request.demand, placement, taken) > 0) continue;
+      best = std::min(best, cost.whole(placement, {.depth = request.depth}).total());
+    }
+    const double made = plan(request).value().decode.total();
+    EXPECT_GE(made, best * (1 - 1e-12)) << device_gib;
+    EXPECT_LE(made, best * (1 + 1e-12)) << device_gib;
+    n_different += made < cost.whole(start.placement, {.depth = request.depth}).total();
+  }
+  EXPECT_GT(n_different, 10);
 }
 
 TEST(Planner, TwoDevicesAreBothUsed) {
