@@ -18,6 +18,7 @@ constexpr const char* kPlacement = "Placement";
 constexpr const char* kMachine = "Machine (what is not said is asked from the system, or a default)";
 /// A machine of 256 TB: beyond it, sums of sizes could leave the range of their type.
 constexpr double kMostBytes = 256e12;
+constexpr double kMostSpeed = 1e6;  // GB/s or TFLOP/s
 
 char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -60,7 +61,7 @@ void add_speeds(CLI::App& verb, const std::string& flag, std::vector<double>& to
             to.clear();
             for (std::string_view part : cut_at_commas(text)) {
               const auto value = take_number(part);
-              if (!value || !part.empty() || *value <= 0 || *value > 1e6)
+              if (!value || !part.empty() || *value <= 0 || *value > kMostSpeed)
                 wrong(flag, fmt::format("expected a number above 0, or one for each device, found '{}'",
                                         printable(text, 40)));
               to.push_back(*value);
@@ -74,7 +75,7 @@ void add_speeds(CLI::App& verb, const std::string& flag, std::vector<double>& to
 void add_speed(CLI::App& verb, const std::string& flag, std::optional<double>& to, const std::string& what) {
   verb.add_option_function<double>(
           flag, [&to](double value) { to = value; }, what)
-      ->check(CLI::Range(1e-3, 1e6))
+      ->check(CLI::Range(1e-3, kMostSpeed))
       ->type_name("GB/S")
       ->group(kMachine);
 }
@@ -226,7 +227,21 @@ void add_placement_flags(CLI::App& verb, PlacementFlags& flags) {
           "Free memory of the host (default: what the system says)")
       ->type_name("SIZE")
       ->group(kMachine);
-  add_speed(verb, "--host-bandwidth", flags.host_gb_s, "GB/s at which the CPU reads weights (default 40)");
+  verb.add_option_function<std::string>(
+          "--host-bandwidth",
+          [&flags](const std::string& text) {
+            flags.measure_host = text == "measure";
+            if (flags.measure_host) return;
+            std::string_view rest = text;
+            const auto value = take_number(rest);
+            if (!value || !rest.empty() || *value <= 0 || *value > kMostSpeed)
+              wrong("--host-bandwidth",
+                    fmt::format("expected GB/s above 0, or 'measure', found '{}'", printable(text, 40)));
+            flags.host_gb_s = *value;
+          },
+          "GB/s at which the CPU reads weights (default 40), or 'measure': tried out for a second")
+      ->type_name("GB/S|measure")
+      ->group(kMachine);
   add_speed(verb, "--disk", flags.disk_gb_s, "GB/s of the disk (default 2)");
 }
 

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "base/cpu.h"
+#include "base/read_speed.h"
+#include "base/thread_pool.h"
 #include "cache/sequence.h"
 #include "cli/common_flags.h"
 #include "cli/placement_flags.h"
@@ -72,7 +74,8 @@ class Demands {
     demand.n_sequences = n_sequences_;
     demand.page_tokens = cache::kPageTokens;
     demand.kv_row_bytes = layout.k_row_bytes() + layout.v_row_bytes();
-    demand.kv_in_blocks = quant::format_of(options.k_type).block_elems > 1;
+    demand.kv_in_blocks =
+        quant::format_of(options.k_type).block_elems > 1 || quant::format_of(options.v_type).block_elems > 1;
     demand.state_bytes = n_recurrent > 0 ? layout.recurrent_bytes() / n_recurrent : 0;
     demand.host_compute_bytes = sizes.activation_bytes;
     demand.weights_in_memory =
@@ -121,6 +124,16 @@ class Demands {
   int64_t n_sequences_;
 };
 
+/// Bytes a second at which the CPU reads weights.
+Result<double> measured_host(int n_threads) {
+  // Of a streaming read decoding reaches so much (docs/performance.md).
+  constexpr double kReached = 0.88;
+  constexpr int64_t kMeasuredBytes = int64_t{512} << 20;
+  ThreadPool pool(n_threads);
+  PACKMULE_TRY(const ReadSpeed speed, measure_read_speed(pool, kMeasuredBytes, 5));
+  return kReached * speed.median();
+}
+
 Status print(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     return fail(ErrorKind::kIo, "cannot write to the standard output: {}", std::strerror(errno));
@@ -145,6 +158,10 @@ Status plan(const PlanOptions& options) {
   PACKMULE_TRY(request.demand, demands.of(engine));
   request.inventory = placement::Inventory::make(shape_of(hparams), file.tensors());
   PACKMULE_TRY(request.machine, machine_of(options.placement, engine.n_threads));
+  if (options.placement.measure_host) {
+    PACKMULE_TRY(request.machine.processors[placement::kHost].read_bytes_s, measured_host(engine.n_threads));
+    report.host_measured = true;
+  }
   PACKMULE_TRY(request.rules, rules_of(options.placement, request.machine));
   request.depth = std::min(options.depth, engine.ctx_size - 1);
   auto made = placement::plan(request);

@@ -1,5 +1,6 @@
 // Many tensors in few lines.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -16,7 +17,10 @@ using placement::Part;
 using placement::Where;
 
 /// Lines of the table, in the order of the forward pass.
-enum Row { kEmbedding, kMixer, kCache, kMoeSmall, kGate, kUp, kDown, kOutput, kNoRow };
+enum Row { kEmbedding, kMixer, kCache, kRouter, kShared, kGate, kUp, kDown, kOutput, kNoRow };
+
+/// Rows of one family that share place, decision and layers are one line.
+enum Family { kAlone, kBeside, kExperts };
 
 Row row_of(Part part) {
   switch (part) {
@@ -27,8 +31,9 @@ Row row_of(Part part) {
     case Part::kMixerOut:
       return kMixer;
     case Part::kRouter:
+      return kRouter;
     case Part::kShared:
-      return kMoeSmall;
+      return kShared;
     case Part::kExpertGate:
       return kGate;
     case Part::kExpertUp:
@@ -77,63 +82,53 @@ std::map<Key, Collected> collect(const PlanReport& report) {
   return groups;
 }
 
-/// "experts (gate, up, down)": a mask of the rows kGate, kUp and kDown.
-std::string expert_words(unsigned mask, bool fused) {
-  std::string words;
-  const auto add = [&](Row row, const char* name) {
-    if ((mask & (1u << row)) != 0) words += fmt::format("{}{}", words.empty() ? "" : ", ", name);
-  };
-  add(kGate, fused ? "gate and up in one" : "gate");
-  add(kUp, "up");
-  add(kDown, "down");
-  return fmt::format("experts ({})", words);
+Family family_of(int row) {
+  if (row == kRouter || row == kShared) return kBeside;
+  return row == kGate || row == kUp || row == kDown ? kExperts : kAlone;
+}
+
+/// Name of a line that holds some rows of one family; `rows` has a bit for each.
+std::string line_words(unsigned rows, bool fused) {
+  const auto has = [&](Row row) { return (rows & (1u << row)) != 0; };
+  if (has(kEmbedding)) return "embedding";
+  if (has(kMixer)) return "attention and DeltaNet";
+  if (has(kCache)) return "KV cache and recurrent states";
+  if (has(kOutput)) return "output";
+  if (has(kRouter) || has(kShared))
+    return !has(kShared) ? "router" : has(kRouter) ? "router and shared expert" : "shared expert";
+  std::vector<std::string_view> matrices;
+  if (has(kGate)) matrices.push_back(fused ? "gate and up in one" : "gate");
+  if (has(kUp)) matrices.push_back("up");
+  if (has(kDown)) matrices.push_back("down");
+  return fmt::format("experts ({})", fmt::join(matrices, ", "));
 }
 
 }  // namespace
 
 std::vector<PlacedGroup> placed_groups(const PlanReport& report) {
-  constexpr const char* kNames[] = {"embedding",
-                                    "attention and DeltaNet",
-                                    "KV cache and recurrent states",
-                                    "router and shared expert",
-                                    "",
-                                    "",
-                                    "",
-                                    "output"};
   const placement::Inventory& inventory = report.request.inventory;
   const bool fused = std::ranges::any_of(inventory.tensors, [](const placement::Tensor& tensor) {
     return tensor.name.find("ffn_gate_up_exps") != std::string::npos;
   });
-  std::map<Key, Collected> collected = collect(report);
   std::vector<PlacedGroup> groups;
-  std::vector<unsigned> masks;  // of groups: which expert matrices
-  for (const auto& [key, group] : collected) {
+  std::vector<std::pair<Family, unsigned>> lines;  // of groups: family and rows
+  for (const auto& [key, group] : collect(report)) {
     const auto& [row, where, by] = key;
+    const Family family = family_of(row);
     const std::vector<int> layers(group.layers.begin(), group.layers.end());
-    const bool is_expert = row == kGate || row == kUp || row == kDown;
-    if (is_expert) {
-      // The matrices of the same layers in the same place for the same reason are one line.
-      bool joined = false;
-      for (size_t i = 0; i < groups.size() && !joined; ++i) {
-        if (masks[i] == 0 || groups[i].where != where || groups[i].by != by || groups[i].layers != layers)
-          continue;
-        masks[i] |= 1u << row;
-        groups[i].bytes += group.bytes;
-        joined = true;
-      }
-      if (joined) continue;
+    size_t i = 0;
+    while (i < groups.size() && (family == kAlone || lines[i].first != family || groups[i].where != where ||
+                                 groups[i].by != by || groups[i].layers != layers))
+      ++i;
+    if (i == groups.size()) {
+      const bool all_layers = static_cast<int64_t>(layers.size()) == inventory.shape.n_layers;
+      groups.push_back({.where = where, .by = by, .layers = layers, .all_layers = all_layers});
+      lines.emplace_back(family, 0);
     }
-    PlacedGroup& made = groups.emplace_back();
-    made.what = kNames[row];
-    made.where = where;
-    made.by = by;
-    made.layers = layers;
-    made.all_layers = static_cast<int64_t>(layers.size()) == inventory.shape.n_layers;
-    made.bytes = group.bytes;
-    masks.push_back(is_expert ? 1u << row : 0);
+    groups[i].bytes += group.bytes;
+    lines[i].second |= 1u << row;
   }
-  for (size_t i = 0; i < groups.size(); ++i)
-    if (masks[i] != 0) groups[i].what = expert_words(masks[i], fused);
+  for (size_t i = 0; i < groups.size(); ++i) groups[i].what = line_words(lines[i].second, fused);
   return groups;
 }
 

@@ -90,7 +90,7 @@ std::string plan_json(const PlanReport& report) {
                {"sequences", demand.n_sequences},
                {"threads", report.n_threads},
                {"isa", report.isa},
-               {"speeds_measured", false}};
+               {"host_read_speed_measured", report.host_measured}};
   for (size_t p = 0; p < machine.processors.size(); ++p)
     json["machine"].push_back(processor_json(machine.processors[p], p != placement::kHost));
   json["rules"] = rules_json(report);

@@ -15,6 +15,7 @@ struct PlanReport {
   std::string k_type, v_type;
   int n_threads = 0;
   std::string isa;
+  bool host_measured = false;  // the CPU's read speed
   placement::Request request;
   placement::Plan plan;
   std::vector<placement::RuleReport> rules;

@@ -149,6 +149,22 @@ TEST_F(Plan, ALayerForEachProcessorIsSaidInRanges) {
   EXPECT_THAT(plan({"--device-memory", "64G"}).out, Not(HasSubstr("without the rules")));
 }
 
+TEST_F(Plan, NamesWhatLiesApart) {
+  const std::string out = plan({"--device-memory", "8G", "-ot", R"(shexp=CPU,ffn_up_exps=CPU)"}).out;
+  EXPECT_THAT(out, testing::ContainsRegex("CPU +shared expert +all layers +0.16 GB  by -ot shexp=CPU"));
+  EXPECT_THAT(out, testing::ContainsRegex("GPU0 +router +all layers"));
+  EXPECT_THAT(out, testing::ContainsRegex("CPU +experts .up. +all layers"));
+  EXPECT_THAT(out, HasSubstr("not in the same place"));
+}
+
+TEST_F(Plan, MeasuresTheHostWhenAsked) {
+  const Json json = Plan::json({"--host-bandwidth", "measure"});
+  EXPECT_TRUE(json["host_read_speed_measured"].get<bool>());
+  EXPECT_GT(json["machine"][0]["read_gb_s"].get<double>(), 0);
+  EXPECT_NE(json["machine"][0]["read_gb_s"], 40);
+  EXPECT_EQ(Plan::json({"--host-bandwidth", "55"})["machine"][0]["read_gb_s"], 55);
+}
+
 /// What is planned for the CPU is what an engine with the same flags allocates.
 TEST(PlanOfASmallModel, IsWhatTheEngineTakes) {
   const auto folder = testing_support::find_data("golden");

@@ -77,7 +77,8 @@ class Text {
       line("  {:<5} {}: {} free, {} of them reserve; {}", processor.name, processor.words,
            gigabytes(processor.free_bytes), gigabytes(processor.reserve_bytes), speeds);
     }
-    line("  speeds are defaults or what flags say, not measurements");
+    line("  speeds are defaults or what flags say, not measurements{}",
+         report_.host_measured ? ", but for the one at which the CPU reads" : "");
     if (machine_.n_devices() > 0)
       line("  packmule does not compute on graphics devices yet: this is what would go where");
   }

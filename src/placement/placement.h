@@ -20,7 +20,7 @@ struct Demand {
   int64_t n_sequences = 1;         // each has a recurrent state
   int64_t page_tokens = 1;         // KV memory comes in pages of so many tokens
   int64_t kv_row_bytes = 0;        // K and V of one token in one attention layer
-  bool kv_in_blocks = false;       // the cache has a block format, not plain floats
+  bool kv_in_blocks = false;       // K or V has a block format, not plain floats
   int64_t state_bytes = 0;         // recurrent and convolution state of one DeltaNet layer and sequence
   int64_t host_compute_bytes = 0;  // the CPU's buffers for a ubatch
   bool weights_in_memory = false;  // --load-mode copy or repack; else what memory has no room for stays on
