@@ -208,6 +208,10 @@ void add_plan(CLI::App& app, Action& chosen) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   verb->add_flag("--json", options->json, "Print JSON, with every tensor");
+  for (const char* flag : {"--host", "--port", "--api-key", "-a,--alias", "--chat-template-file"})
+    verb->add_option_function<std::string>(
+            flag, [](const std::string&) {}, "Of the server (accepted, changes nothing)")
+        ->group("Server");
   verb->callback([options, &chosen] {
     check_together(options->placement);
     chosen = [options] { return plan(*options); };

@@ -77,6 +77,11 @@ TEST_F(Plan, TakesBothCommandsOfTheArticle) {
     }
 }
 
+TEST_F(Plan, TakesTheFlagsOfTheServer) {
+  const Output output = plan({"--host", "0.0.0.0", "--port", "8080", "-a", "mule", "--api-key", "k"});
+  EXPECT_EQ(output.exit_code, kExitOk) << output.err;
+}
+
 TEST_F(Plan, MemoryAddsUpToTheByte) {
   const Json json = Plan::json({"--device-memory", "8G", "-c", "65536", "-np", "3"});
   std::map<std::string, int64_t> weights, groups;

@@ -59,7 +59,7 @@ TEST(Explain, WarnsOfTypicalMistakes) {
     const char* warning;
   } cases[] = {
       {R"(\.ffn_nothing=CPU)", "matches no tensor"},
-      {R"(blk\\.7\\.ffn=CPU)", "single backslashes"},
+      {R"(blk\\.7\\.ffn=CPU)", "with single ones"},
       {R"(blk\.[1-12]\.ffn_.*_exps=CPU)", "[1-12] is a set of single characters"},
       {R"(blk\.[10-20]\.ffn_.*_exps=CPU)", "[10-20] is a set of single characters"},
       {"blk.1=CPU", "blk.1 is the beginning of other numbers too: the rule matches layers 1 and 10 to 19"},
@@ -82,6 +82,13 @@ TEST(Explain, DoesNotWarnOfWhatIsMeant) {
         R"(blk\.[0-24-7]\.ffn_.*_exps=CPU)", R"(\.([0-1][2-9]|10|11)\.ffn_.*_exps=CPU)",
         "token_embd.weight=GPU0", "output=CPU", R"(attn_.*=CPU)"})
     EXPECT_THAT(all(reports(rule).front().warnings), "") << rule;
+}
+
+TEST(Explain, IsOneLineWhateverIsInThePattern) {
+  for (const char* rule : {"[\n0-1][2-9]|.=CPU", "[1-12\n]|.=CPU", "(\n\n\\\\blk|blk.1)=CPU"})
+    for (const RuleReport& report : reports(rule))
+      for (const std::string& warning : report.warnings)
+        EXPECT_EQ(warning.find('\n'), std::string::npos) << rule;
 }
 
 TEST(Explain, SaysWhichRuleTookTheTensors) {

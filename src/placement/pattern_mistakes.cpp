@@ -158,7 +158,8 @@ std::vector<std::string> pattern_mistakes(const Pattern& pattern, std::span<cons
     }
     if (single != text && !found(single, inventory).empty())
       warnings.push_back(fmt::format(
-          R"(\\ stands for a backslash, and no tensor has one in its name; with single backslashes ({}) it would match)",
+          "two backslashes stand for one that is in the name, and no tensor has one; with single ones, "
+          "{}, it would match",
           pattern_words(single)));
     return warnings;
   }
