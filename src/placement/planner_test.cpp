@@ -221,6 +221,18 @@ TEST(Planner, RefusesWithNumbersAndFlagsThatReallyHelp) {
   EXPECT_TRUE(plan(request));
 }
 
+TEST(Planner, WhenNoSingleRuleIsToBlameAllOfThemAre) {
+  Request request = request_for_test(64, {2}, 4096);
+  request.rules.n_gpu_layers = 0;
+  request.rules.kv_on_host = true;
+  add_rules(request, R"(blk\.(0|1|2)\.ffn_.*_exps=GPU0,token_embd=GPU0)");
+  const auto refused = plan(request);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("no -ot, --cpu-moe and --n-cpu-moe"));
+  request.rules.n_gpu_layers = 49;
+  EXPECT_THAT(plan(request).error().message, HasSubstr("with no rules at all"));
+}
+
 TEST(Planner, AContextThatIsTooLargeIsRefusedWithASmallerOne) {
   Request request = request_for_test(4, {}, 262144);
   request.alternatives.emplace_back();

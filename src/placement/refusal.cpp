@@ -96,10 +96,12 @@ std::vector<std::string> advice(const Request& request) {
     Request changed = request;
     changed.rules.overrides.clear();
     if (fits(std::move(changed))) flags.emplace_back("no -ot, --cpu-moe and --n-cpu-moe");
-    changed = request;
-    changed.rules = {.kv_on_host = rules.kv_on_host};
-    if (rules.n_gpu_layers.has_value() && fits(std::move(changed)))
-      flags.emplace_back("neither -ngl nor -ot, so that packmule places everything itself");
+  }
+  if (flags.empty()) {
+    Request changed = request;
+    changed.rules = {};
+    if (fits(std::move(changed)))
+      flags.emplace_back("no rules at all, so that packmule places everything itself");
   }
   return flags;
 }
