@@ -73,7 +73,7 @@ class Demands {
     demand.ubatch = options.ubatch_size;
     demand.n_sequences = n_sequences_;
     demand.page_tokens = cache::kPageTokens;
-    demand.kv_row_bytes = layout.k_row_bytes() + layout.v_row_bytes();
+    demand.kv_row_bytes = layout.n_kv_heads * (layout.k_row_bytes() + layout.v_row_bytes());
     demand.kv_in_blocks =
         quant::format_of(options.k_type).block_elems > 1 || quant::format_of(options.v_type).block_elems > 1;
     demand.state_bytes = n_recurrent > 0 ? layout.recurrent_bytes() / n_recurrent : 0;
