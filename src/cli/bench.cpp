@@ -215,11 +215,12 @@ Status bench(const BenchOptions& options) {
   ThreadPool threads(options.engine.n_threads > 0 ? options.engine.n_threads : usable_cores());
   model::ModelOptions model_options;
   PACKMULE_TRY(model_options.isa, choose_isa());
-  const int64_t n_at_once = options.engine.ubatch_size;
-  model_options.ubatch_size = n_at_once;
+  model_options.logit_rows = 1;
   model_options.k_type = options.engine.k_type;
   model_options.v_type = options.engine.v_type;
   model_options.load_mode = options.engine.load_mode;
+  PACKMULE_TRY(const int64_t n_at_once, engine::ubatch_for(options.engine, file, model_options, threads.n_threads()));
+  model_options.ubatch_size = n_at_once;
   PACKMULE_TRY(const auto model, model::Model::load(file, model_options, threads));
   int64_t capacity = 0;
   for (const Measurement& measurement : measurements)

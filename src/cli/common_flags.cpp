@@ -73,9 +73,10 @@ void add_engine_flags(CLI::App& verb, engine::EngineOptions& options) {
   verb.add_option("-m,--model", options.model_path, "GGUF file; of a split model the first")->required();
   verb.add_option("-t,--threads", options.n_threads, "Threads (default: all cores)")
       ->check(CLI::Range(1, 1024));
-  verb.add_option("--ubatch-size", options.ubatch_size, "Tokens processed at once (-ub)")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
+  verb.add_option("--ubatch-size", options.ubatch_size,
+                  fmt::format("Tokens processed at once (-ub); default: {}, fewer where memory is short",
+                              engine::kDefaultUbatch))
+      ->check(CLI::Range(1, 65536));
   add_cache_flags(verb, options.k_type, options.v_type);
   verb.add_option("--load-mode", options.load_mode,
                   "Weights: auto, mmap (used in the file), copy, repack (copied and interleaved: fastest)")

@@ -63,8 +63,8 @@ class Demands {
       : file_(file), isa_(isa), n_sequences_(n_sequences) {}
 
   Result<placement::Demand> of(const engine::EngineOptions& options) const {
-    const model::ModelOptions model_options{isa_, options.ubatch_size, options.k_type, options.v_type,
-                                            options.load_mode};
+    const model::ModelOptions model_options{isa_,           options.ubatch_size, options.k_type,
+                                            options.v_type, options.load_mode,   n_sequences_};
     PACKMULE_TRY(const model::ModelSizes sizes, model::Model::sizes(file_, model_options, options.n_threads));
     const cache::Layout& layout = sizes.cache_layout;
     const auto n_recurrent = static_cast<int64_t>(layout.recurrent.size()) - layout.n_attention_layers();

@@ -16,20 +16,13 @@ Status check_options(const EngineOptions& options) {
   if (options.ctx_size < 0)
     return fail(ErrorKind::kInvalidArgument, "--ctx-size is {}, expected tokens, or 0 for the model's own",
                 options.ctx_size);
-  if (options.ubatch_size < 1)
-    return fail(ErrorKind::kInvalidArgument, "--ubatch-size is {}, expected 1 or more", options.ubatch_size);
+  if (options.ubatch_size < 0)
+    return fail(ErrorKind::kInvalidArgument, "--ubatch-size is {}, expected 1 or more, or 0 for what fits",
+                options.ubatch_size);
   return {};
 }
 
 }  // namespace
-
-EngineOptions filled_in(EngineOptions options, int64_t context_length) {
-  if (options.n_threads == 0) options.n_threads = usable_cores();
-  if (options.ctx_size == 0) options.ctx_size = kDefaultContext;
-  if (context_length > 0) options.ctx_size = std::min(options.ctx_size, context_length);
-  options.ubatch_size = std::min(options.ubatch_size, options.ctx_size);
-  return options;
-}
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
@@ -47,6 +40,13 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
   auto impl = std::make_unique<Impl>(std::move(file));
   PACKMULE_TRY(const model::Hparams hparams, model::Hparams::read(impl->file));
   impl->options = filled_in(options, hparams.context_length);
+  model::ModelOptions model_options{.isa = isa,
+                                    .k_type = options.k_type,
+                                    .v_type = options.v_type,
+                                    .load_mode = options.load_mode,
+                                    .logit_rows = 1};
+  PACKMULE_TRY(const int64_t fitting, ubatch_for(options, impl->file, model_options, impl->options.n_threads));
+  model_options.ubatch_size = impl->options.ubatch_size = std::min(fitting, impl->options.ctx_size);
   finished(1);
 
   PACKMULE_TRY(impl->tokenizer, text::Tokenizer::load(impl->file));
@@ -65,8 +65,6 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
   finished(2);
 
   impl->threads = std::make_unique<ThreadPool>(impl->options.n_threads);
-  const model::ModelOptions model_options{isa, impl->options.ubatch_size, impl->options.k_type,
-                                          impl->options.v_type, impl->options.load_mode};
   PACKMULE_TRY(impl->model, model::Model::load(impl->file, model_options, *impl->threads));
   finished(3);
 

@@ -116,7 +116,27 @@ TEST(Engine, RefusesWhatCannotBeOpened) {
               HasSubstr("nonexistent"));
   EXPECT_THAT(refusal([](EngineOptions& o) { o.n_threads = -1; }), HasSubstr("--threads"));
   EXPECT_THAT(refusal([](EngineOptions& o) { o.ctx_size = -1; }), HasSubstr("--ctx-size"));
-  EXPECT_THAT(refusal([](EngineOptions& o) { o.ubatch_size = 0; }), HasSubstr("--ubatch-size"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.ubatch_size = -1; }), HasSubstr("--ubatch-size"));
+}
+
+TEST(Options, TheUbatchIsWhatIsAskedForOrWhatMemoryAllows) {
+  const gguf::File file = gguf::File::open(small_model()).value();
+  model::ModelOptions model_options{.logit_rows = 1};
+  const auto activations = [&](int64_t ubatch) {
+    model_options.ubatch_size = ubatch;
+    return model::Model::sizes(file, model_options, 2).value().activation_bytes;
+  };
+  EngineOptions options;
+  const auto chosen = [&](int64_t available_bytes) {
+    return ubatch_for(options, file, model_options, 2, available_bytes).value();
+  };
+  EXPECT_EQ(chosen(INT64_MAX), 2048);
+  EXPECT_EQ(chosen(8 * activations(2048)), 2048);
+  EXPECT_EQ(chosen(8 * activations(2048) - 8), 1024);
+  EXPECT_EQ(chosen(8 * activations(256)), 256);
+  EXPECT_EQ(chosen(0), 32);
+  options.ubatch_size = 777;
+  EXPECT_EQ(chosen(0), 777);
 }
 
 TEST(Engine, SameSeedSameTextForAnyNumberOfThreads) {

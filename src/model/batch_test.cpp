@@ -252,6 +252,23 @@ TEST(Forward, ARefusedBatchLeavesNoTrace) {
   EXPECT_TRUE(same_bits(loaded.run(*a, tokens.subspan(5, 5), 16), after));
 }
 
+TEST(Forward, MoreLogitsThanThereIsRoomForAreRefused) {
+  ModelOptions options = exact_options(Isa::kRef, 16);
+  options.logit_rows = 2;
+  const LoadedModel loaded = load(options);
+  const auto [first, second] = two_texts();
+  const std::span<const int32_t> tokens(first);
+  auto a = loaded.sequence(), b = loaded.sequence();
+  const auto forward = [&](const std::vector<Slice>& batch) { return loaded.model->forward(batch); };
+  const auto too_many = forward({{a.get(), tokens.first(3), WantLogits::kAll}});
+  ASSERT_FALSE(too_many.has_value());
+  EXPECT_THAT(too_many.error().message, HasSubstr("at most 2 positions with logits, found 3"));
+  EXPECT_EQ(a->n_tokens(), 0);
+  const auto rows = forward({{a.get(), tokens.first(9)}, {b.get(), tokens.first(7)}});
+  ASSERT_TRUE(rows.has_value()) << rows.error().message;
+  EXPECT_EQ(rows->size(), 2 * static_cast<size_t>(smallest().n_vocab));
+}
+
 TEST(Load, RefusesWhatItCannotRun) {
   const auto path = testing_support::golden_model(smallest());
   ASSERT_TRUE(path.has_value()) << path.error().message;

@@ -29,6 +29,7 @@ struct ModelOptions {
   quant::Type k_type = quant::Type::kF16;
   quant::Type v_type = quant::Type::kF16;
   LoadMode load_mode = LoadMode::kMmap;
+  int64_t logit_rows = 0;  // most positions of a batch whose logits are asked for; 0: any number
 };
 
 enum class WantLogits { kNone, kLast, kAll };
@@ -80,7 +81,7 @@ class Model {
 
   /// Runs slices whose tokens number at most ubatch_size in all (more is an error, as are an unknown token id
   /// and a sequence twice). Room in each sequence is reserved first; on an error nothing has been written.
-  /// Returns one row of n_vocab logits per position asked for, in batch order, valid until the next call.
+  /// Returns one row of n_vocab logits per position asked for (at most logit_rows), in batch order, valid until the next call.
   /// Logits of padding tokens are as computed; the sampler masks them.
   ///
   /// When `stop` is requested meanwhile, the call ends after the step at hand with kCancelled; the batch's

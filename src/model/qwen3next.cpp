@@ -25,6 +25,11 @@ Status check_options(const ModelOptions& options) {
   return {};
 }
 
+/// How many rows of logits there is room for.
+int64_t logit_rows_of(const ModelOptions& options) {
+  return options.logit_rows > 0 ? std::min(options.logit_rows, options.ubatch_size) : options.ubatch_size;
+}
+
 cache::Layout layout_of(const Hparams& h, const ModelOptions& options) {
   cache::Layout layout;
   layout.recurrent = h.recurrent;
@@ -70,7 +75,7 @@ struct Model::Impl {
     const auto n = static_cast<size_t>(o.ubatch_size);
     tokens.resize(n);
     slice_of.resize(n);
-    logit_rows.resize(n);
+    logit_rows.resize(static_cast<size_t>(logit_rows_of(o)));
     slices.resize(n);
     attention_blocks.resize(n);
     // theta^(-2i/n): angles of far positions lose their fraction in float32.
@@ -117,7 +122,8 @@ Result<ModelSizes> Model::sizes(const gguf::File& file, const ModelOptions& opti
   sizes.weight_bytes = weights.total_bytes;
   sizes.weight_bytes_per_token = weights.bytes_per_token;
   PACKMULE_TRY(sizes.activation_bytes,
-               Workspace::size_bytes(h, options.ubatch_size, n_threads, weights.take_quantized));
+               Workspace::size_bytes(h, options.ubatch_size, logit_rows_of(options), n_threads,
+                                     weights.take_quantized));
   return sizes;
 }
 
@@ -130,7 +136,8 @@ Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOp
   PACKMULE_TRY_STATUS(impl->layout.validate());
   PACKMULE_TRY(impl->weights, Weights::bind(file, h, impl->kernels, options.load_mode));
   PACKMULE_TRY(impl->ws,
-               Workspace::allocate(h, options.ubatch_size, pool.n_threads(), impl->weights.take_quantized));
+               Workspace::allocate(h, options.ubatch_size, logit_rows_of(options), pool.n_threads(),
+                                   impl->weights.take_quantized));
   impl->weights.residency.load(file, pool);
   impl->schedule = compile(h, impl->weights, impl->layout, pool.n_threads());
   return std::unique_ptr<Model>(new Model(std::move(impl)));
@@ -157,7 +164,7 @@ LoadMode Model::load_mode() const {
 }
 
 Status Model::Impl::check(std::span<const Slice> batch) const {
-  int64_t total = 0;
+  int64_t total = 0, n_wanted = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
     const Slice& slice = batch[i];
     if (slice.sequence == nullptr || slice.tokens.empty())
@@ -172,6 +179,11 @@ Status Model::Impl::check(std::span<const Slice> batch) const {
     if (total > options.ubatch_size)
       return fail(ErrorKind::kInvalidArgument, "batch: expected at most {} tokens, found {} or more",
                   options.ubatch_size, total);
+    if (slice.want_logits != WantLogits::kNone)
+      n_wanted += slice.want_logits == WantLogits::kLast ? 1 : static_cast<int64_t>(slice.tokens.size());
+    if (n_wanted > logit_rows_of(options))
+      return fail(ErrorKind::kInvalidArgument, "batch: expected at most {} positions with logits, found {} or more",
+                  logit_rows_of(options), n_wanted);
     for (const int32_t token : slice.tokens)
       if (token < 0 || token >= hparams.n_vocab)
         return fail(ErrorKind::kInvalidArgument, "batch: token id {} is outside the vocabulary, 0 to {}",

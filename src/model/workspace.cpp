@@ -107,7 +107,8 @@ void want_worker(Arena& arena, WorkerScratch& w, const Hparams& h, int64_t n_res
   arena.want(w.n_visible, n_queries);
 }
 
-void want_all(Arena& arena, Workspace& ws, const Hparams& h, int64_t n_tokens, int n_threads) {
+void want_all(Arena& arena, Workspace& ws, const Hparams& h, int64_t n_tokens, int64_t n_logit_rows,
+              int n_threads) {
   const int64_t n_pairs = n_tokens * h.n_experts_used;
   arena.want(ws.x, n_tokens, h.hidden);
   arena.want_quantized(ws.h, n_tokens, h.hidden);
@@ -127,7 +128,7 @@ void want_all(Arena& arena, Workspace& ws, const Hparams& h, int64_t n_tokens, i
   arena.want(ws.shared_up, n_tokens, h.shared_ff);
   arena.want(ws.cos, n_tokens, h.rope_dims / 2);
   arena.want(ws.sin, n_tokens, h.rope_dims / 2);
-  arena.want(ws.logits, n_tokens, h.n_vocab);
+  arena.want(ws.logits, n_logit_rows, h.n_vocab);
   ws.groups.resize(static_cast<size_t>(std::min(h.n_experts, n_pairs)));
   ws.workers.resize(static_cast<size_t>(n_threads));
   for (WorkerScratch& worker : ws.workers) want_worker(arena, worker, h, n_tokens + n_pairs);
@@ -135,18 +136,20 @@ void want_all(Arena& arena, Workspace& ws, const Hparams& h, int64_t n_tokens, i
 
 }  // namespace
 
-Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int n_threads, bool quantized) {
+Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int64_t n_logit_rows,
+                                     int n_threads, bool quantized) {
   Workspace ws;
   Arena arena(quantized);
-  want_all(arena, ws, h, ubatch_size, n_threads);
+  want_all(arena, ws, h, ubatch_size, n_logit_rows, n_threads);
   PACKMULE_TRY_STATUS(arena.allocate(ws.memory));
   return ws;
 }
 
-Result<int64_t> Workspace::size_bytes(const Hparams& h, int64_t ubatch_size, int n_threads, bool quantized) {
+Result<int64_t> Workspace::size_bytes(const Hparams& h, int64_t ubatch_size, int64_t n_logit_rows,
+                                     int n_threads, bool quantized) {
   Workspace ws;
   Arena arena(quantized);
-  want_all(arena, ws, h, ubatch_size, n_threads);
+  want_all(arena, ws, h, ubatch_size, n_logit_rows, n_threads);
   return arena.size_bytes();
 }
 

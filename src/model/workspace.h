@@ -101,17 +101,17 @@ struct Workspace {
 
   float* cos = nullptr;  // [T, rope_dims / 2] of each row's position
   float* sin = nullptr;
-  float* logits = nullptr;  // [T, n_vocab] without gaps; as many rows are touched as are asked for
+  float* logits = nullptr;  // [n_logit_rows, n_vocab] without gaps
 
   std::vector<WorkerScratch> workers;
   AlignedBuffer memory;
 
   /// `quantized`: whether there are matrices that take quantized activations.
-  static Result<Workspace> allocate(const Hparams& hparams, int64_t ubatch_size, int n_threads,
-                                    bool quantized);
+  static Result<Workspace> allocate(const Hparams& hparams, int64_t ubatch_size, int64_t n_logit_rows,
+                                    int n_threads, bool quantized);
   /// What allocate() would take from the system: size_bytes() of `memory`.
-  static Result<int64_t> size_bytes(const Hparams& hparams, int64_t ubatch_size, int n_threads,
-                                    bool quantized);
+  static Result<int64_t> size_bytes(const Hparams& hparams, int64_t ubatch_size, int64_t n_logit_rows,
+                                    int n_threads, bool quantized);
 };
 
 }  // namespace packmule::model
