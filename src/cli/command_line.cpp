@@ -76,6 +76,7 @@ int run_command_line(std::vector<std::string> args) {
   add_inspect(app, chosen);
   add_plan(app, chosen);
   add_logits(app, chosen);
+  add_quantize(app, chosen);
   add_serve(app, chosen);
   add_bench(app, chosen);
 

@@ -27,6 +27,7 @@ void add_bench(CLI::App& app, Action& chosen);
 void add_inspect(CLI::App& app, Action& chosen);
 void add_logits(CLI::App& app, Action& chosen);
 void add_plan(CLI::App& app, Action& chosen);
+void add_quantize(CLI::App& app, Action& chosen);
 void add_run(CLI::App& app, Action& chosen);
 void add_serve(CLI::App& app, Action& chosen);
 
