@@ -27,17 +27,19 @@ TEXT_WEIGHT = 0.4  # of a token of text in the loss, beside 1 for a token of an 
 class Phase:
     steps: int
     size: int           # longest example in tokens
-    weights: dict       # of tasks; "far" is facts with filler, "text" is real text
+    far: int            # the same of "far" (facts with filler) and of one text in ten
+    weights: dict       # of tasks; "text" is real text
 
 
+EVERYTHING = {"copy": 1, "look_up": 1, "near": 1.5, "far": 2, "count": 1, "add": 2, "story": 1, "tell": 0.7, "json": 1, "list": 1, "talk": 0.2,
+              "unknown": 0.3, "call": 3, "no_call": 0.5, "text": 6}
 PHASES = [
-    Phase(400, 192, {"copy": 4, "look_up": 5, "near": 3, "list": 1, "count": 0.5, "json": 0.5, "text": 1.5}),
-    Phase(1200, 384, {"copy": 2, "look_up": 2, "near": 2, "far": 1, "count": 1, "add": 1.5, "story": 1, "tell": 0.7, "json": 1, "list": 1,
-                      "talk": 0.2, "unknown": 0.3, "call": 3, "no_call": 0.5, "text": 4}),
-    Phase(10 ** 9, 512, {"copy": 1, "look_up": 1, "near": 1.5, "far": 2, "count": 1, "add": 2, "story": 1, "tell": 0.7, "json": 1, "list": 1,
-                         "talk": 0.2, "unknown": 0.3, "call": 3, "no_call": 0.5, "text": 6}),
+    Phase(500, 192, 192, {"copy": 4, "look_up": 5, "near": 3, "list": 1, "count": 0.5, "json": 0.5, "text": 1.5}),
+    Phase(1500, 384, 384, {**EVERYTHING, "copy": 2, "look_up": 2, "near": 2, "far": 1, "text": 4}),
+    Phase(1500, 512, 1024, EVERYTHING),
+    Phase(1500, 512, 4096, {**EVERYTHING, "far": 1}),
+    Phase(10 ** 9, 512, 8192, {**EVERYTHING, "far": 1}),
 ]
-LONG = Phase(0, 8192, {"far": 1, "text": 0.5})  # mixed in later: see Plan
 
 
 def filler(source):
@@ -113,6 +115,8 @@ def batches(step, tokenizer, step_tokens, batch_tokens, seed=1, held_out=False, 
     while total < step_tokens:
         name = source.random.choices(names, shares)[0]
         size = phase.size if name == "text" else source.randint(phase.size // 3, phase.size)
+        if name == "far" or name == "text" and source.chance(0.1):
+            size = int(phase.size / 3 * (3 * phase.far / phase.size) ** source.random.random())  # as many short as long ones
         examples.append(example(name, source, tokenizer, size))
         total += len(examples[-1][0])
     examples.sort(key=lambda e: len(e[0]))

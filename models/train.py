@@ -34,7 +34,7 @@ def arguments():
     a.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
     a.add_argument("--decay", type=int, default=0, help="let the learning rate fall to zero over the next so many steps, then stop")
     a.add_argument("--lr", type=float, default=3e-3)
-    a.add_argument("--step-tokens", type=int, default=12288)
+    a.add_argument("--step-tokens", type=int, default=8192)
     a.add_argument("--batch-tokens", type=int, default=2048, help="tokens that go through the model at once")
     a.add_argument("--processes", type=int, default=os.cpu_count(), help="without a CUDA device: one a core")
     a.add_argument("--save-minutes", type=float, default=4)
