@@ -1,5 +1,5 @@
 # What a newcomer types. Everything else is CMake: see CMakePresets.json.
-.PHONY: help demo test test-slow test-asan test-tsan test-emulated fuzz bench peer setup build clean
+.PHONY: help demo model test test-slow test-asan test-tsan test-emulated fuzz bench peer setup build clean
 BUILD := build/release
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
@@ -10,9 +10,10 @@ help:
 	@echo "make test-slow    the tests on models of 0.7 GB and more"
 	@echo "make test-asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan    unit tests under ThreadSanitizer"
-	@echo "make test-emulated  the AVX-VNNI, AVX-512 and AMX kernels, each instruction computed by AVX2"
+	@echo "make test-emulated the AVX-VNNI, AVX-512 and AMX kernels, each instruction computed by AVX2"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make peer         the same beside llama.cpp, in turns: a table of ratios"
+	@echo "make model        train the small model of models/ (hours; goes on from its last checkpoint)"
 	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
 
 setup:
@@ -24,6 +25,10 @@ build: setup
 
 demo: build
 	@scripts/demo.sh
+
+# Arguments of models/train.py by TRAIN="--minutes 60". No part of the demo and the tests.
+model:
+	models/train.sh $(TRAIN)
 
 test: build
 	ctest --test-dir $(BUILD) -j $(JOBS) -LE slow --output-on-failure --progress
