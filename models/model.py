@@ -10,8 +10,12 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 import ops
+
+
+RECOMPUTED_FROM = 3000  # tokens
 
 
 @dataclass
@@ -196,8 +200,11 @@ class Model(nn.Module):
         """-> the rows that the output head reads [b, t, hidden], and the sum of the layers' unevenness."""
         x = F.embedding(tokens, self.token_embd).to(dtype)
         rope, total = self.rope(tokens.shape[1], x), 0
+        # What a long sequence leaves in every layer would fill the memory until the backward pass, which computes
+        # it again, layer by layer.
+        again = torch.is_grad_enabled() and tokens.shape[1] > RECOMPUTED_FROM
         for block in self.blk:
-            x, uneven = block(x, rope)
+            x, uneven = checkpoint(block, x, rope) if again else block(x, rope)
             total = total + uneven
         return ops.rms_norm(x, self.output_norm, self.c.eps), total
 
