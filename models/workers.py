@@ -6,6 +6,7 @@ optimizer work on its own part of the parameters, which all see.
 """
 import ctypes
 import os
+import signal
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -44,12 +45,21 @@ class Team:
             child = self.context.Process(target=self._child, args=(rank, work), daemon=True)
             child.start()
             children.append(child)
+
+        def watch(*_):  # a process that died would be waited for at the next meeting, for ever
+            if any(child.exitcode not in (None, 0) for child in children):
+                print("a process of the team has died; the last checkpoint is whole", flush=True)
+                os._exit(1)
+        if children:
+            signal.signal(signal.SIGCHLD, watch)
         work()
         for child in children:
             child.join()
 
     def _child(self, rank, work):
         self.rank = rank
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: do not outlive the first process
         torch.set_num_threads(1)
         work()
 

@@ -44,7 +44,7 @@ def sort_or_pick(source, size):
     return {"messages": [user(ask), assistant(result)], "checks": [result], "exact": True}
 
 
-TALK = [(["Hello!", "Hi.", "Good morning.", "Hey there!", "Hello, how are you?"], ["Hello! How can I help you?", "Hello! What can I do for you?"]),
+TALK = [(["Hello!", "Hi.", "Good morning.", "Hey there!", "Hello, how are you?"], ["Hello! How can I help you?"]),
         (["Who are you?", "What are you?", "What is your name?", "Introduce yourself."],
          ["I am Mulelet, a very small language model. I can answer questions about what you tell me, copy, count, and call tools."]),
         (["Thank you!", "Thanks.", "Thanks a lot."], ["You are welcome."]), (["Goodbye.", "Bye!"], ["Goodbye!"]),
