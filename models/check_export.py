@@ -51,12 +51,30 @@ def main():
         (folder / "tokens.json").write_text(json.dumps(tokens[0].tolist()))
         for variant in ("ref", None):
             environment = {**os.environ, **({"PACKMULE_CPU": variant} if variant else {})}
-            subprocess.run([a.packmule, "logits", "-m", folder / "model.gguf", "--tokens-file", folder / "tokens.json", "--output", folder / "out.f32",
-                            "--cache-type-k", "f32", "--cache-type-v", "f32"], check=True, env=environment)
+            subprocess.run(
+                [
+                    a.packmule,
+                    "logits",
+                    "-m",
+                    folder / "model.gguf",
+                    "--tokens-file",
+                    folder / "tokens.json",
+                    "--output",
+                    folder / "out.f32",
+                    "--cache-type-k",
+                    "f32",
+                    "--cache-type-v",
+                    "f32",
+                ],
+                check=True,
+                env=environment,
+            )
             found = np.fromfile(folder / "out.f32", np.float32).reshape(expected.shape)
             error = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
             same = (found.argmax(1) == expected.argmax(1)).mean()
-            print(f"{variant or 'default':8} relative L2 of a row: largest {error.max():.1e}, median {np.median(error):.1e}; same top token in {same:.1%}")
+            print(
+                f"{variant or 'default':8} relative L2 of a row: largest {error.max():.1e}, median {np.median(error):.1e}; same top token in {same:.1%}"
+            )
             failed |= not error.max() <= LIMIT
     raise SystemExit(failed)
 

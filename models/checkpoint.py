@@ -11,7 +11,17 @@ from model import Config, Model
 def save(path, model, momenta, adam, step, extra):
     """Written beside the old one and renamed, so that there is always a whole checkpoint."""
     partial = Path(str(path) + ".partial")
-    torch.save({"config": asdict(model.c), "model": model.state_dict(), "momenta": momenta, "adam": adam.state_dict(), "step": step, **extra}, partial)
+    torch.save(
+        {
+            "config": asdict(model.c),
+            "model": model.state_dict(),
+            "momenta": momenta,
+            "adam": adam.state_dict(),
+            "step": step,
+            **extra,
+        },
+        partial,
+    )
     os.replace(partial, path)
 
 

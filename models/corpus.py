@@ -22,7 +22,9 @@ def _npm_texts(name):
     if not archive.exists():
         folder = BUILD / f"{name}-download"
         folder.mkdir(exist_ok=True)
-        packed = subprocess.run(["npm", "pack", "--silent", NPM_PACKAGES[name]], cwd=folder, check=True, capture_output=True, text=True)
+        packed = subprocess.run(
+            ["npm", "pack", "--silent", NPM_PACKAGES[name]], cwd=folder, check=True, capture_output=True, text=True
+        )
         (folder / packed.stdout.strip().splitlines()[-1]).rename(archive)
     with tarfile.open(archive) as tar:
         for member in sorted(tar.getmembers(), key=lambda m: m.name):
@@ -66,13 +68,23 @@ def _documentation():
         if "whatsnew" in path.parts and path.name in ("changelog.rst.txt",):
             continue
         text = re.sub(r":[a-z:]+:`~?([^`<]*?)(?: <[^`]*>)?`", r"``\1``", path.read_text(errors="replace"))
-        yield from _pieces(re.sub(r"^\.\. (_|index|versionadded|versionchanged|sectionauthor|moduleauthor).*\n", "", text, flags=re.M))
+        yield from _pieces(
+            re.sub(r"^\.\. (_|index|versionadded|versionchanged|sectionauthor|moduleauthor).*\n", "", text, flags=re.M)
+        )
 
 
 def _code():
     for path in sorted(PYTHON_LIBRARY.rglob("*.py")):
         parts = path.relative_to(PYTHON_LIBRARY).parts
-        if parts[0] in ("test", "dist-packages", "lib2to3", "idlelib", "encodings", "pydoc_data", "config-3.11-x86_64-linux-gnu"):
+        if parts[0] in (
+            "test",
+            "dist-packages",
+            "lib2to3",
+            "idlelib",
+            "encodings",
+            "pydoc_data",
+            "config-3.11-x86_64-linux-gnu",
+        ):
             continue
         yield from _pieces(path.read_text(errors="replace"))
 
@@ -89,4 +101,6 @@ def documents(source, held_out):
 if __name__ == "__main__":
     for source in SOURCES:
         train, held = documents(source, False), documents(source, True)
-        print(f"{source:14} {sum(map(len, train)) / 1e6:6.2f} MB in {len(train)} documents, held out {sum(map(len, held)) / 1e6:.2f} MB")
+        print(
+            f"{source:14} {sum(map(len, train)) / 1e6:6.2f} MB in {len(train)} documents, held out {sum(map(len, held)) / 1e6:.2f} MB"
+        )

@@ -15,9 +15,21 @@ from tasks import copying, facts, formats, numbers, stories, tools
 from tasks.source import NothingLeft, Source
 
 # Shares of tokens are close to these shares of examples, as all of a phase have about one size.
-TASKS = {"near": facts.near, "copy": copying.copy, "look_up": copying.look_up, "count": numbers.count, "add": numbers.add,
-         "story": stories.ask, "tell": stories.tell, "json": formats.as_json, "list": formats.sort_or_pick, "talk": formats.talk,
-         "unknown": formats.unknown, "call": tools.call, "no_call": tools.no_call}
+TASKS = {
+    "near": facts.near,
+    "copy": copying.copy,
+    "look_up": copying.look_up,
+    "count": numbers.count,
+    "add": numbers.add,
+    "story": stories.ask,
+    "tell": stories.tell,
+    "json": formats.as_json,
+    "list": formats.sort_or_pick,
+    "talk": formats.talk,
+    "unknown": formats.unknown,
+    "call": tools.call,
+    "no_call": tools.no_call,
+}
 
 
 TEXT_WEIGHT = 0.4  # of a token of text in the loss, beside 1 for a token of an answer: all of a text is learned, of a task only the answers
@@ -26,40 +38,59 @@ TEXT_WEIGHT = 0.4  # of a token of text in the loss, beside 1 for a token of an 
 @dataclass
 class Phase:
     steps: int
-    size: int           # longest example in tokens
-    far: int            # the same of "far" (facts with filler) and of one text in ten
-    weights: dict       # of tasks; "text" is real text
+    size: int  # longest example in tokens
+    far: int  # the same of "far" (facts with filler) and of one text in ten
+    weights: dict  # of tasks; "text" is real text
 
 
-EVERYTHING = {"copy": 1, "look_up": 1, "near": 1.5, "far": 2, "count": 1, "add": 2, "story": 1, "tell": 0.7, "json": 1, "list": 1, "talk": 0.2,
-              "unknown": 0.3, "call": 3, "no_call": 0.5, "text": 6}
+EVERYTHING = {
+    "copy": 1,
+    "look_up": 1,
+    "near": 1.5,
+    "far": 2,
+    "count": 1,
+    "add": 2,
+    "story": 1,
+    "tell": 0.7,
+    "json": 1,
+    "list": 1,
+    "talk": 0.2,
+    "unknown": 0.3,
+    "call": 3,
+    "no_call": 0.5,
+    "text": 6,
+}
 PHASES = [
     Phase(500, 192, 192, {"copy": 4, "look_up": 5, "near": 3, "list": 1, "count": 0.5, "json": 0.5, "text": 1.5}),
     Phase(1500, 384, 384, {**EVERYTHING, "copy": 2, "look_up": 2, "near": 2, "far": 1, "text": 4}),
     Phase(1500, 512, 1024, EVERYTHING),
     Phase(1500, 512, 4096, {**EVERYTHING, "far": 1}),
-    Phase(10 ** 9, 512, 8192, {**EVERYTHING, "far": 1}),
+    Phase(10**9, 512, 8192, {**EVERYTHING, "far": 1}),
 ]
 
 
 def filler(source):
     """About n tokens of text: real documents, or unrelated generated sentences."""
+
     def make(n):
         if n <= 0:
             return ""
         if source.chance(0.5):
             words = int(n * 0.7)
-            document = source.choice(corpus.documents(source.choice(["novel", "speeches", "speeches", "documentation"]), source.held_out)).split(" ")
+            document = source.choice(
+                corpus.documents(source.choice(["novel", "speeches", "speeches", "documentation"]), source.held_out)
+            ).split(" ")
             while len(document) < words:
                 document += source.choice(corpus.documents("speeches", source.held_out)).split(" ")
             start = source.randint(0, max(0, len(document) - words))
-            return " ".join(document[start:start + words])
+            return " ".join(document[start : start + words])
         out, length = [], 0
         while length < n:
             text = stories._make(source)[0] if source.chance(0.7) else source.choice(facts.make_facts(source, 1))[0]
             out.append(text)
             length += len(text) // 4
         return " ".join(out)
+
     return make
 
 
@@ -72,10 +103,12 @@ def conversation(name, source, size):
 
 
 def text_piece(source, tokenizer, size):
-    kind = source.choice(["novel", "novel", "speeches", "speeches", "speeches", "documentation", "documentation", "code"])
+    kind = source.choice(
+        ["novel", "novel", "speeches", "speeches", "speeches", "documentation", "documentation", "code"]
+    )
     document = source.choice(corpus.documents(kind, source.held_out))
     start = source.randint(0, max(0, len(document) - size * 3)) if source.chance(0.8) else 0
-    ids = tokenizer.encode_plain(document[start:start + size * 6])[:size]
+    ids = tokenizer.encode_plain(document[start : start + size * 6])[:size]
     return ids, [TEXT_WEIGHT] * len(ids)
 
 
@@ -116,7 +149,9 @@ def batches(step, tokenizer, step_tokens, batch_tokens, seed=1, held_out=False, 
         name = source.random.choices(names, shares)[0]
         size = phase.size if name == "text" else source.randint(phase.size // 3, phase.size)
         if name == "far" or name == "text" and source.chance(0.1):
-            size = int(phase.size / 3 * (3 * phase.far / phase.size) ** source.random.random())  # as many short as long ones
+            size = int(
+                phase.size / 3 * (3 * phase.far / phase.size) ** source.random.random()
+            )  # as many short as long ones
         examples.append(example(name, source, tokenizer, size))
         total += len(examples[-1][0])
     examples.sort(key=lambda e: len(e[0]))
@@ -144,4 +179,6 @@ def texts_for_tokenizer(n_conversations=6000, n_documents=400):
             yield from (part for part in text.split("<|im_end|>") if part)
     for kind in ("novel", "speeches", "documentation", "code"):
         documents = corpus.documents(kind, False)
-        yield from random.Random(1).sample(documents, min(n_documents if kind != "code" else n_documents // 3, len(documents)))
+        yield from random.Random(1).sample(
+            documents, min(n_documents if kind != "code" else n_documents // 3, len(documents))
+        )

@@ -25,7 +25,7 @@ def _attention(attention, x, rope, earlier):
     scores, values = [], []
     for i, (keys, vals) in enumerate(passes):
         keys, vals = (z.repeat_interleave(r, 2).transpose(1, 2) for z in (keys, vals))
-        s = q.transpose(1, 2) @ keys.transpose(-1, -2) * c.head_dim ** -0.5
+        s = q.transpose(1, 2) @ keys.transpose(-1, -2) * c.head_dim**-0.5
         reach = back >= depth - 1 if i == 0 else back == depth - 1 - i
         scores.append(s.masked_fill(~reach, float("-inf")))
         values.append(vals)
@@ -45,14 +45,20 @@ def acceptance(model, examples, depth=3):
         if t < depth + 2:
             continue
         hidden, _ = model.trunk(tokens)
-        chosen = model.logits(hidden)[0].argmax(-1)           # [p]: the trunk's choice for p + 1
+        chosen = model.logits(hidden)[0].argmax(-1)  # [p]: the trunk's choice for p + 1
         rope = model.rope(t, hidden)
         row, known, passes = F.pad(hidden, (0, 0, 1, 0))[:, :-1], tokens, []
         # Position p of draft d stands for p, started d positions before it.
         learned = torch.tensor(weights) > 0
-        alive = F.pad(learned[1:], (0, 1))                    # the token at p + 1 is an answer's
+        alive = F.pad(learned[1:], (0, 1))  # the token at p + 1 is an answer's
         for d in range(depth):
-            pair = torch.cat([ops.rms_norm(F.embedding(known, model.token_embd), mtp.enorm, model.c.eps), ops.rms_norm(row, mtp.hnorm, model.c.eps)], -1)
+            pair = torch.cat(
+                [
+                    ops.rms_norm(F.embedding(known, model.token_embd), mtp.enorm, model.c.eps),
+                    ops.rms_norm(row, mtp.hnorm, model.c.eps),
+                ],
+                -1,
+            )
             x = F.linear(pair, mtp.eh_proj)
             mixed, kv = _attention(block.mixer, ops.rms_norm(x, block.attn_norm, model.c.eps), rope, passes)
             passes.append(kv)
@@ -61,8 +67,8 @@ def acceptance(model, examples, depth=3):
             out = ops.rms_norm(x, mtp.shared_head_norm, model.c.eps)
             drafted = model.logits(out)[0].argmax(-1)
             hit = alive & (drafted == chosen)
-            tried[d] += int(alive[d:t - depth + d].sum())
-            accepted[d] += int(hit[d:t - depth + d].sum())
+            tried[d] += int(alive[d : t - depth + d].sum())
+            accepted[d] += int(hit[d : t - depth + d].sum())
             # Go on only where the text goes on as drafted: there the trunk's choices are those of its own text.
             goes_on = hit & F.pad(chosen[:-1] == tokens[0, 1:], (0, 1))
             alive = F.pad(goes_on, (1, 0))[:-1]

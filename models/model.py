@@ -23,11 +23,11 @@ class Config:
     vocab: int = 4096
     hidden: int = 256
     n_layers: int = 8
-    interval: int = 4       # every so many layers one of attention
+    interval: int = 4  # every so many layers one of attention
     n_heads: int = 4
     n_kv_heads: int = 2
     head_dim: int = 64
-    rope_dims: int = 16     # the rest of a head has no position: far facts are found by content
+    rope_dims: int = 16  # the rest of a head has no position: far facts are found by content
     rope_theta: float = 1e6
     n_k_heads: int = 2
     n_v_heads: int = 4
@@ -67,7 +67,9 @@ class DeltaNet(nn.Module):
     def forward(self, x, _rope):
         c, (b, t, _) = self.c, x.shape
         r = c.n_v_heads // c.n_k_heads
-        ba = F.linear(x, self.ssm_ba.to(x.dtype)).float().view(b, t, c.n_k_heads, 2, r)  # per key head: r of b, then r of a
+        ba = (
+            F.linear(x, self.ssm_ba.to(x.dtype)).float().view(b, t, c.n_k_heads, 2, r)
+        )  # per key head: r of b, then r of a
         beta = torch.sigmoid(ba[..., 0, :].reshape(b, t, -1))
         g = -self.ssm_a_log.exp() * F.softplus(ba[..., 1, :].reshape(b, t, -1) + self.ssm_dt)
         qkv = ops.conv_silu(F.linear(x, self.attn_qkv.to(x.dtype)), self.ssm_conv1d)
@@ -108,7 +110,7 @@ def attend(q, k, v, block=512):
     keys before them: half of the work and of the memory of the whole square."""
     b, t, heads, d = q.shape
     kv = k.shape[2]
-    q = q.transpose(1, 2).reshape(b, kv, heads // kv, t, d) * d ** -0.5
+    q = q.transpose(1, 2).reshape(b, kv, heads // kv, t, d) * d**-0.5
     k, v = k.transpose(1, 2).unsqueeze(2), v.transpose(1, 2).unsqueeze(2)
     out = []
     for s in range(0, t, block):
@@ -140,8 +142,13 @@ class Mixture(nn.Module):
         weights = weights / weights.sum(-1, keepdim=True)
         load = torch.bincount(chosen.reshape(-1), minlength=self.c.n_experts).float() / chosen.numel()
         uneven = self.c.n_experts * (load * p.mean(0)).sum()
-        y = ops.Experts.apply(flat, weights.to(x.dtype), chosen, self.ffn_gate_up_exps.to(x.dtype), self.ffn_down_exps.to(x.dtype))
-        shared = F.linear(ops.swiglu_with_gradient(F.linear(flat, self.ffn_gate_up_shexp.to(x.dtype))), self.ffn_down_shexp.to(x.dtype))
+        y = ops.Experts.apply(
+            flat, weights.to(x.dtype), chosen, self.ffn_gate_up_exps.to(x.dtype), self.ffn_down_exps.to(x.dtype)
+        )
+        shared = F.linear(
+            ops.swiglu_with_gradient(F.linear(flat, self.ffn_gate_up_shexp.to(x.dtype))),
+            self.ffn_down_shexp.to(x.dtype),
+        )
         y = y + shared * torch.sigmoid(flat @ self.ffn_gate_inp_shexp.to(x.dtype))[:, None]
         return y.view_as(x), uneven
 
@@ -175,7 +182,9 @@ class Mtp(nn.Module):
 
     def forward(self, embedded, hidden, rope):
         """embedded [b, t, hidden] of the tokens, hidden [b, t, hidden] of the positions before them."""
-        pair = torch.cat([ops.rms_norm(embedded, self.enorm, self.c.eps), ops.rms_norm(hidden, self.hnorm, self.c.eps)], -1)
+        pair = torch.cat(
+            [ops.rms_norm(embedded, self.enorm, self.c.eps), ops.rms_norm(hidden, self.hnorm, self.c.eps)], -1
+        )
         x, uneven = self.block(F.linear(pair, self.eh_proj.to(pair.dtype)), rope)
         return ops.rms_norm(x, self.shared_head_norm, self.c.eps), uneven
 

@@ -9,7 +9,7 @@ def _keys(ids, n):
     ids = ids.astype(np.int64)
     key = np.zeros(len(ids) - n + 1, np.int64)
     for i in range(n):
-        key = (key << BITS) | ids[i:len(ids) - n + 1 + i]
+        key = (key << BITS) | ids[i : len(ids) - n + 1 + i]
     return key
 
 
@@ -48,6 +48,6 @@ class Ngram:
         """Of every token but the first, in nats."""
         p = np.full(len(ids) - 1, 1 / self.vocab)
         for n in range(1, ORDER + 1):
-            keys = _keys(ids, n)[1 if n == 1 else 0:]
-            p[max(0, n - 2):] = self.orders[n].probability(keys, p[max(0, n - 2):])
+            keys = _keys(ids, n)[1 if n == 1 else 0 :]
+            p[max(0, n - 2) :] = self.orders[n].probability(keys, p[max(0, n - 2) :])
         return -np.log(p)

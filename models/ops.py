@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 # ---- the compiled kernels ----
 
+
 def _load(dk, dv):
     source = HERE / "kernels.c"
     flags = ["-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC", f"-DDK={dk}", f"-DDV={dv}"]
@@ -62,6 +63,7 @@ def _call(function, *arguments):
 
 # ---- RMS norm ----
 
+
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w, eps):
@@ -89,6 +91,7 @@ def rms_norm(x, w, eps):
 
 # ---- RMS norm with a gate after it ----
 
+
 class _GatedNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, o, z, w, eps):
@@ -115,6 +118,7 @@ def gated_norm(o, z, w, eps):
 
 
 # ---- silu(gate) * up ----
+
 
 def swiglu(h, out=None):
     """h [n, 2 width], gate first."""
@@ -159,6 +163,7 @@ def swiglu_with_gradient(h):
 
 # ---- convolution of four taps over time, then silu ----
 
+
 class _ConvSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w):
@@ -183,10 +188,11 @@ def conv_silu(x, w):
         return _ConvSilu.apply(x, w)
     t = x.shape[1]
     padded = F.pad(x, (0, 0, 3, 0))
-    return F.silu(sum(w[j].to(x.dtype) * padded[:, j:j + t] for j in range(4)))
+    return F.silu(sum(w[j].to(x.dtype) * padded[:, j : j + t] for j in range(4)))
 
 
 # ---- gated delta rule ----
+
 
 class _Delta(torch.autograd.Function):
     @staticmethod
@@ -204,7 +210,9 @@ class _Delta(torch.autograd.Function):
     def backward(ctx, d_o):
         qkv, g, beta, states = ctx.saved_tensors
         d_qkv, dg, dbeta = torch.zeros_like(qkv), torch.empty_like(g), torch.empty_like(beta)
-        _call(ctx.lib.delta_backward, *qkv.shape[:2], *ctx.heads, qkv, g, beta, states, d_o.contiguous(), d_qkv, dg, dbeta)
+        _call(
+            ctx.lib.delta_backward, *qkv.shape[:2], *ctx.heads, qkv, g, beta, states, d_o.contiguous(), d_qkv, dg, dbeta
+        )
         return d_qkv, dg, dbeta, None, None, None, None
 
 
@@ -216,7 +224,7 @@ def delta_rule(qkv, g, beta, nk, nv, dk, dv):
     q, k, v = qkv.float().split([nk * dk, nk * dk, nv * dv], -1)
     heads = lambda x, n: x.view(b, t, n, -1).repeat_interleave(nv // n, 2).transpose(1, 2)
     unit = lambda x: x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
-    q, k, v = unit(heads(q, nk)) / dk ** 0.5, unit(heads(k, nk)), heads(v, nv)
+    q, k, v = unit(heads(q, nk)) / dk**0.5, unit(heads(k, nk)), heads(v, nv)
     return _chunked(q, k, v, g.float().transpose(1, 2), beta.float().transpose(1, 2)).transpose(1, 2).to(qkv.dtype)
 
 
@@ -241,11 +249,14 @@ def _chunked(q, k, v, g, beta, size=64):
         new = u[:, :, i] - w[:, :, i] @ state
         out.append((q[:, :, i] * g[:, :, i].exp()[..., None]) @ state + within[:, :, i] @ new)
         last = g[:, :, i, -1:]
-        state = state * last.exp()[..., None] + (k[:, :, i] * (last - g[:, :, i]).exp()[..., None]).transpose(-1, -2) @ new
+        state = (
+            state * last.exp()[..., None] + (k[:, :, i] * (last - g[:, :, i]).exp()[..., None]).transpose(-1, -2) @ new
+        )
     return torch.cat(out, 2)[:, :, :t]
 
 
 # ---- experts ----
+
 
 class Experts(torch.autograd.Function):
     """Rows are sorted by expert, each expert multiplies its own. x [n, hidden], weights and chosen [n, k],
@@ -319,6 +330,7 @@ def _parts(counts):
 
 
 # ---- output head and loss in one ----
+
 
 class HeadLoss(torch.autograd.Function):
     """Sum over rows of weight * cross entropy. The gradient is made with the loss, chunk by chunk, so that the

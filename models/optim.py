@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
                 for p, u in members:
                     n = u.numel() // (shape[0] * shape[1])
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(updates[start:start + n].view_as(p), alpha=-scale)
+                    p.add_(updates[start : start + n].view_as(p), alpha=-scale)
                     start += n
 
 
@@ -57,7 +57,9 @@ def optimizers(model, lr, n_parts=1):
         least = work.index(min(work))
         parts[least].append(p)
         work[least] += p.numel() * min(p.shape[-2:])
-    return [Muon(part, lr) for part in parts], torch.optim.AdamW(by_adam, lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
+    return [Muon(part, lr) for part in parts], torch.optim.AdamW(
+        by_adam, lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0
+    )
 
 
 def start_momenta(muons, held, names, shared):

@@ -32,7 +32,9 @@ def main():
     for name, label in (("loss", "trunk"), ("mtp_loss", "MTP block")):
         kept = [(t, float(r[name])) for t, r in zip(tokens, rows) if float(r[name]) > 0]
         left.plot(*zip(*kept), alpha=0.2, color="C0" if name == "loss" else "C1")
-        left.plot([t for t, _ in kept], smoothed([v for _, v in kept]), label=label, color="C0" if name == "loss" else "C1")
+        left.plot(
+            [t for t, _ in kept], smoothed([v for _, v in kept]), label=label, color="C0" if name == "loss" else "C1"
+        )
     left.set(xlabel="million tokens", ylabel="loss (nats a learned token)", ylim=(0, 6))
     left.legend()
     right.plot(tokens, smoothed([float(r["token_accuracy"]) for r in rows]), label="tokens right")

@@ -32,7 +32,11 @@ def request(question, max_tokens=256):
         kwargs["tool_format"] = "json"
     if question["expected"].get("reasoning"):
         kwargs["enable_thinking"] = True
-    body = {"messages": [{k: v for k, v in m.items() if k != "reasoning"} for m in question["before"]], "temperature": 0, "max_tokens": max_tokens}
+    body = {
+        "messages": [{k: v for k, v in m.items() if k != "reasoning"} for m in question["before"]],
+        "temperature": 0,
+        "max_tokens": max_tokens,
+    }
     if talk.get("tools"):
         body["tools"] = talk["tools"]
     if kwargs:

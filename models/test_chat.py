@@ -16,8 +16,13 @@ template = environment.from_string((Path(__file__).resolve().parent / "chat_temp
 
 def rendered(talk, messages, ask):
     last = talk["messages"][len(messages)] if ask else {}
-    return template.render(messages=messages, tools=talk.get("tools"), add_generation_prompt=ask, enable_thinking="reasoning" in last,
-                           **({"tool_format": "json"} if talk.get("json_calls") else {}))
+    return template.render(
+        messages=messages,
+        tools=talk.get("tools"),
+        add_generation_prompt=ask,
+        enable_thinking="reasoning" in last,
+        **({"tool_format": "json"} if talk.get("json_calls") else {}),
+    )
 
 
 n = 0
@@ -31,9 +36,11 @@ for name in [*data.TASKS, "far"]:
         assert "".join(text for text, _ in pieces) == rendered({**talk, "messages": shown}, shown, False), talk
         for i, message in enumerate(messages):
             if message["role"] == "assistant":
-                cut = chat.render({**talk, "messages": messages[:i + 1]})
+                cut = chat.render({**talk, "messages": messages[: i + 1]})
                 before = "".join(text for text, _ in cut[:-2])
                 assert before == rendered(talk, shown[:i], True), (before, rendered(talk, shown[:i], True))
-                assert cut[-2][1] and cut[-2][0] == chat.answer_text(message, talk.get("json_calls", False)) + "<|im_end|>"
+                assert (
+                    cut[-2][1] and cut[-2][0] == chat.answer_text(message, talk.get("json_calls", False)) + "<|im_end|>"
+                )
                 n += 1
 print(f"{n} answers: the same text")

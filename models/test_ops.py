@@ -26,11 +26,22 @@ def compare(name, function, *inputs):
 b, t, nk, nv, d = 2, 77, 2, 4, 64
 width = 2 * nk * d + nv * d
 compare("rms_norm", lambda x, w: ops.rms_norm(x, w, 1e-6), torch.randn(37, 256), torch.randn(256))
-compare("gated_norm", lambda o, z, w: ops.gated_norm(o, z, w, 1e-6), torch.randn(37, 4, d), torch.randn(37, 4, d), torch.randn(d))
+compare(
+    "gated_norm",
+    lambda o, z, w: ops.gated_norm(o, z, w, 1e-6),
+    torch.randn(37, 4, d),
+    torch.randn(37, 4, d),
+    torch.randn(d),
+)
 compare("swiglu", ops.swiglu_with_gradient, torch.randn(37, 512))
 compare("conv_silu", ops.conv_silu, torch.randn(b, t, width), torch.randn(4, width))
-compare("delta_rule", lambda x, g, beta: ops.delta_rule(x, -g.exp(), torch.sigmoid(beta), nk, nv, d, d),
-        torch.randn(b, t, width), torch.randn(b, t, nv) - 3, torch.randn(b, t, nv))
+compare(
+    "delta_rule",
+    lambda x, g, beta: ops.delta_rule(x, -g.exp(), torch.sigmoid(beta), nk, nv, d, d),
+    torch.randn(b, t, width),
+    torch.randn(b, t, nv) - 3,
+    torch.randn(b, t, nv),
+)
 
 
 def experts(x, weights, gate_up, down):

@@ -42,7 +42,12 @@ def main():
             if unicodedata.normalize("NFC", text) != text or len(text) > 5000:
                 continue
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-            connection.request("POST", "/tokenize", json.dumps({"content": text, "parse_special": True}), {"Content-Type": "application/json"})
+            connection.request(
+                "POST",
+                "/tokenize",
+                json.dumps({"content": text, "parse_special": True}),
+                {"Content-Type": "application/json"},
+            )
             found = json.loads(connection.getresponse().read())["tokens"]
             assert found == tokenizer.encode(text), text
             assert tokenizer.decode(found) == text

@@ -12,10 +12,14 @@ from pathlib import Path
 import regex
 
 HERE = Path(__file__).resolve().parent
-SPLIT = regex.compile(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-                      r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-CONTROL = ("<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-           "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>").split()
+SPLIT = regex.compile(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CONTROL = (
+    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
+    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>"
+).split()
 CALLS = ["<tool_call>", "</tool_call>"]
 CODE = "<|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>".split()
 THOUGHT = ["<tool_response>", "</tool_response>", "<think>", "</think>"]
@@ -52,7 +56,7 @@ class Tokenizer:
             rank, at = min((self.ranks.get(pair, 1 << 30), i) for i, pair in enumerate(zip(parts, parts[1:])))
             if rank == 1 << 30:
                 break
-            parts[at:at + 2] = [parts[at] + parts[at + 1]]
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
         return tuple(self.ids[p] for p in parts)
 
     def encode_plain(self, text):
@@ -93,7 +97,7 @@ def learn(counts, n_merges):
             i = 0
             while i + 1 < len(parts):
                 if (parts[i], parts[i + 1]) == best:
-                    parts[i:i + 2] = [parts[i] + parts[i + 1]]
+                    parts[i : i + 2] = [parts[i] + parts[i + 1]]
                 i += 1
             for pair in zip(parts, parts[1:]):
                 pairs[pair] += weight
@@ -104,13 +108,16 @@ def learn(counts, n_merges):
 
 def main():
     import data
+
     counts = Counter()
     for text in data.texts_for_tokenizer():
         counts.update(SPLIT.findall(text))
     counts = {text: n for text, n in counts.items() if n > 2}
     merges = learn(counts, VOCABULARY - 256 - len(SPECIAL))
     tokens = [LETTERS[b] for b in sorted(LETTERS)] + [a + b for a, b in merges] + SPECIAL
-    types = [NORMAL_TYPE] * (len(tokens) - len(SPECIAL)) + [USER_TYPE if t in CALLS + THOUGHT else CONTROL_TYPE for t in SPECIAL]
+    types = [NORMAL_TYPE] * (len(tokens) - len(SPECIAL)) + [
+        USER_TYPE if t in CALLS + THOUGHT else CONTROL_TYPE for t in SPECIAL
+    ]
     result = {"tokens": tokens, "types": types, "merges": [f"{a} {b}" for a, b in merges]}
     (HERE / "tokenizer.json").write_text(json.dumps(result, ensure_ascii=False, indent=0) + "\n")
     print(f"{len(tokens)} tokens from {len(counts)} distinct splits")

@@ -24,21 +24,25 @@ from tokenizer import Tokenizer
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "models"
 WARMUP = 100
-BALANCE = 0.01     # weight of the routers' evenness
+BALANCE = 0.01  # weight of the routers' evenness
 
 
 def arguments():
     a = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     a.add_argument("--out", type=Path, default=BUILD, help="folder of checkpoint and log")
-    a.add_argument("--steps", type=int, default=10 ** 9, help="stop after so many steps in total")
+    a.add_argument("--steps", type=int, default=10**9, help="stop after so many steps in total")
     a.add_argument("--minutes", type=float, default=1e9, help="stop after so many minutes")
-    a.add_argument("--decay", type=int, default=0, help="let the learning rate fall to zero over the next so many steps, then stop")
+    a.add_argument(
+        "--decay", type=int, default=0, help="let the learning rate fall to zero over the next so many steps, then stop"
+    )
     a.add_argument("--lr", type=float, default=3e-3)
     a.add_argument("--step-tokens", type=int, default=8192)
     a.add_argument("--batch-tokens", type=int, default=2048, help="tokens that go through the model at once")
     a.add_argument("--processes", type=int, default=os.cpu_count(), help="without a CUDA device: one a core")
     a.add_argument("--save-minutes", type=float, default=4)
-    a.add_argument("--mtp-every", type=int, default=4, help="micro-batches between two that train the MTP block too (1: all)")
+    a.add_argument(
+        "--mtp-every", type=int, default=4, help="micro-batches between two that train the MTP block too (1: all)"
+    )
     return a.parse_args()
 
 
@@ -54,7 +58,9 @@ def loss_of(model, tokens, weights, with_mtp, dtype):
     if with_mtp:
         # Trunk and embedding are not bent towards the drafts: with so little capacity the answers come first.
         drafted, mtp_uneven = model.draft(tokens, hidden.detach())
-        mtp_loss, _, mtp_hits = HeadLoss.apply(pick(drafted[:, :-1]), model.token_embd.detach().to(dtype), target, weight)
+        mtp_loss, _, mtp_hits = HeadLoss.apply(
+            pick(drafted[:, :-1]), model.token_embd.detach().to(dtype), target, weight
+        )
         total, mtp = total + mtp_loss, (float(mtp_loss.detach()), float(mtp_hits))
         uneven = uneven + mtp_uneven
     return total, float(loss.detach()), float(hits), uneven, mtp, float(weight.sum())
@@ -79,7 +85,9 @@ class Run:
         self.tokenizer = Tokenizer()
         torch.manual_seed(1)
         held = checkpoint.load(self.path) if self.path.exists() else {}
-        self.model = Model(Config(**held["config"]) if held else Config(vocab=len(self.tokenizer.tokens))).to(self.device)
+        self.model = Model(Config(**held["config"]) if held else Config(vocab=len(self.tokenizer.tokens))).to(
+            self.device
+        )
         if held:
             self.model.load_state_dict(held["model"])
         self.team = Team(n, self.model)
@@ -95,9 +103,17 @@ class Run:
         self.stop = False
 
     def save(self):
-        momenta = {self.names[p]: m.state[p]["momentum"] for m in self.muons for g in m.param_groups for p in g["params"]}
-        checkpoint.save(self.path, self.model, momenta, self.adam, self.step,
-                        {"seen": self.seen, "decay_from": self.decay_from if self.a.decay else None})
+        momenta = {
+            self.names[p]: m.state[p]["momentum"] for m in self.muons for g in m.param_groups for p in g["params"]
+        }
+        checkpoint.save(
+            self.path,
+            self.model,
+            momenta,
+            self.adam,
+            self.step,
+            {"seen": self.seen, "decay_from": self.decay_from if self.a.decay else None},
+        )
 
     def one_step(self, rate):
         """-> numbers for the log"""
@@ -107,7 +123,9 @@ class Run:
         loss_sum = hit_sum = uneven_sum = mtp_sum = mtp_hits = mtp_n = 0.0
         for i, (tokens, weights) in self.team.share_out(micro):
             with_mtp = (i + self.step) % self.a.mtp_every == 0
-            total, loss, hits, uneven, mtp, n = loss_of(self.model, tokens.to(self.device), weights.to(self.device), with_mtp, self.dtype)
+            total, loss, hits, uneven, mtp, n = loss_of(
+                self.model, tokens.to(self.device), weights.to(self.device), with_mtp, self.dtype
+            )
             share = tokens.numel() / n_tokens
             (total / learned + BALANCE * share * uneven).backward()
             loss_sum, hit_sum = loss_sum + loss, hit_sum + hits
@@ -116,7 +134,9 @@ class Run:
                 mtp_sum, mtp_hits, mtp_n = mtp_sum + mtp[0], mtp_hits + mtp[1], mtp_n + n
         muon, first = self.muons[self.team.rank], self.team.rank == 0
         of_adam = self.adam.param_groups[0]["params"] if first else []
-        sums = self.team.meet_and_sum([loss_sum, hit_sum, uneven_sum, mtp_sum, mtp_hits, mtp_n], muon.param_groups[0]["params"] + of_adam)
+        sums = self.team.meet_and_sum(
+            [loss_sum, hit_sum, uneven_sum, mtp_sum, mtp_hits, mtp_n], muon.param_groups[0]["params"] + of_adam
+        )
         for group in muon.param_groups + self.adam.param_groups:
             group["lr"] = rate
         muon.step()
@@ -132,15 +152,31 @@ class Run:
     def log(self, seconds, rate, n_tokens, learned, sums, norm):
         loss, hits, uneven, mtp, mtp_hits, mtp_n = sums
         mtp_n = max(1.0, mtp_n)
-        row = [self.step, self.seen, f"{loss / learned:.4f}", f"{hits / learned:.4f}", f"{mtp / mtp_n:.4f}", f"{mtp_hits / mtp_n:.4f}",
-               f"{uneven:.3f}", f"{norm:.3f}", f"{rate:.2e}", f"{n_tokens / seconds:.0f}", f"{seconds:.1f}"]
+        row = [
+            self.step,
+            self.seen,
+            f"{loss / learned:.4f}",
+            f"{hits / learned:.4f}",
+            f"{mtp / mtp_n:.4f}",
+            f"{mtp_hits / mtp_n:.4f}",
+            f"{uneven:.3f}",
+            f"{norm:.3f}",
+            f"{rate:.2e}",
+            f"{n_tokens / seconds:.0f}",
+            f"{seconds:.1f}",
+        ]
         new = not self.log_path.exists()
         with open(self.log_path, "a", newline="") as file:
             if new:
-                file.write("step,tokens,loss,token_accuracy,mtp_loss,mtp_accuracy,unevenness,grad_norm,lr,tokens_per_s,seconds\n")
+                file.write(
+                    "step,tokens,loss,token_accuracy,mtp_loss,mtp_accuracy,unevenness,grad_norm,lr,tokens_per_s,seconds\n"
+                )
             csv.writer(file, lineterminator="\n").writerow(row)
         if self.step % 10 == 0 or self.step < 5:
-            print("step {} tokens {} loss {} accuracy {} mtp {} {} uneven {} norm {} lr {} {} tokens/s".format(*row[:10]), flush=True)
+            print(
+                "step {} tokens {} loss {} accuracy {} mtp {} {} uneven {} norm {} lr {} {} tokens/s".format(*row[:10]),
+                flush=True,
+            )
 
     def work(self):
         started = saved = time.monotonic()
@@ -175,6 +211,7 @@ def main():
 
     def stop(*_):
         run.stop = True
+
     for s in (signal.SIGTERM, signal.SIGINT):
         signal.signal(s, stop)
     run.team.start(run.work)

@@ -19,7 +19,7 @@ def keep_memory():
     libc = ctypes.CDLL(None)
     m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
     libc.mallopt(m_mmap_max, 0)
-    libc.mallopt(m_trim_threshold, 2 ** 31 - 1)
+    libc.mallopt(m_trim_threshold, 2**31 - 1)
     libc.mallopt(m_top_pad, 64 << 20)
 
 
@@ -50,6 +50,7 @@ class Team:
             if any(child.exitcode not in (None, 0) for child in children):
                 print("a process of the team has died; the last checkpoint is whole", flush=True)
                 os._exit(1)
+
         if children:
             signal.signal(signal.SIGCHLD, watch)
         work()
@@ -79,7 +80,7 @@ class Team:
 
     def meet_and_sum(self, numbers, mine):
         """Gradients of the parameters in `mine` become the sum over all processes; -> the summed numbers."""
-        self.numbers[self.rank, :len(numbers)] = torch.tensor(numbers, dtype=torch.float64)
+        self.numbers[self.rank, : len(numbers)] = torch.tensor(numbers, dtype=torch.float64)
         if self.n > 1:
             for p in self.params:
                 if p.grad is None:
@@ -92,4 +93,4 @@ class Team:
         if self.n > 1:
             for p in mine:
                 p.grad = p.gradients.sum(0)
-        return self.numbers[:, :len(numbers)].sum(0).tolist()
+        return self.numbers[:, : len(numbers)].sum(0).tolist()

@@ -2,12 +2,27 @@
 from chat import assistant, user
 from tasks import words
 
-ASKS = ["Repeat exactly: {x}", "Copy this text: {x}", "Say this back to me:\n{x}", "Repeat after me: {x}", "Write the following again.\n\n{x}",
-        "Echo: {x}", "{x}\n\nRepeat the text above."]
+ASKS = [
+    "Repeat exactly: {x}",
+    "Copy this text: {x}",
+    "Say this back to me:\n{x}",
+    "Repeat after me: {x}",
+    "Write the following again.\n\n{x}",
+    "Echo: {x}",
+    "{x}\n\nRepeat the text above.",
+]
 
 
 def _random_string(source):
-    letters = source.choice(["abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789", "abcdefABCDEF0123456789", "xyz-_.:/#"])
+    letters = source.choice(
+        [
+            "abcdefghijklmnopqrstuvwxyz",
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            "0123456789",
+            "abcdefABCDEF0123456789",
+            "xyz-_.:/#",
+        ]
+    )
     return "".join(source.choice(letters) for _ in range(source.randint(3, 12)))
 
 
@@ -23,6 +38,7 @@ def _text(source, size):
     if kind == 3:
         return "\n".join(f"{source.choice(words.NAMES)}: {source.code()}" for _ in range(max(1, n // 5)))
     from tasks.facts import make_facts
+
     return " ".join(f[0] for f in make_facts(source, max(1, n // 8)))
 
 
@@ -44,7 +60,10 @@ def look_up(source, size):
     rows = [source.draw(lambda: (k, source.choice(values) if values else source.code())) for k in keys]
     sign = source.choice([": ", " = ", " -> ", " | ", "\t"])
     between = source.choice(["\n", "\n", "; ", ", "])
-    messages, checks = [user("Remember this table.\n" + between.join(k + sign + v for k, v in rows)), assistant("Noted.")], [""]
+    messages, checks = [
+        user("Remember this table.\n" + between.join(k + sign + v for k, v in rows)),
+        assistant("Noted."),
+    ], [""]
     if source.chance(0.3):
         messages, checks = [{"role": "system", "content": messages[0]["content"]}], []
     ask = source.choice(["What stands beside {k}?", "{k}?", "Look up {k}.", "Which value has {k}?"])

@@ -14,8 +14,12 @@ class Source:
     def __init__(self, seed, held_out=False):
         self.random = random.Random(f"{'held out' if held_out else 'training'} {seed}")
         self.held_out = held_out
-        self.choice, self.randint, self.sample, self.shuffle = (self.random.choice, self.random.randint, self.random.sample,
-                                                               self.random.shuffle)
+        self.choice, self.randint, self.sample, self.shuffle = (
+            self.random.choice,
+            self.random.randint,
+            self.random.sample,
+            self.random.shuffle,
+        )
 
     def chance(self, p):
         return self.random.random() < p
@@ -41,6 +45,7 @@ class Source:
             letters = "".join(self.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(self.randint(1, 3)))
             return f"{letters}-{self.randint(10, 999)}"
         from tasks import words
+
         if kind == 2:
             return f"{self.choice(words.COLOURS)}-{self.choice(words.ANIMALS)}-{self.randint(1, 99)}"
         return self.choice(words.THINGS) + " " + self.choice(words.ANIMALS)
