@@ -61,10 +61,10 @@ EVERYTHING = {
     "text": 6,
 }
 PHASES = [
-    Phase(500, 192, 192, {"copy": 4, "look_up": 5, "near": 3, "list": 1, "count": 0.5, "json": 0.5, "text": 1.5}),
-    Phase(1500, 384, 384, {**EVERYTHING, "copy": 2, "look_up": 2, "near": 2, "far": 1, "text": 4}),
-    Phase(1500, 512, 1024, EVERYTHING),
-    Phase(1500, 512, 4096, {**EVERYTHING, "far": 1}),
+    Phase(450, 192, 192, {"copy": 4, "look_up": 5, "near": 3, "list": 1, "count": 0.5, "json": 0.5, "text": 1.5}),
+    Phase(900, 384, 384, {**EVERYTHING, "copy": 2, "look_up": 2, "near": 2, "far": 1, "text": 4}),
+    Phase(700, 512, 1024, EVERYTHING),
+    Phase(700, 512, 4096, {**EVERYTHING, "far": 1}),
     Phase(10**9, 512, 8192, {**EVERYTHING, "far": 1}),
 ]
 
@@ -157,7 +157,10 @@ def batches(step, tokenizer, step_tokens, batch_tokens, seed=1, held_out=False, 
     examples.sort(key=lambda e: len(e[0]))
     out, group = [], []
     for e in examples:
-        if group and (len(group) + 1) * len(e[0]) > batch_tokens:
+        n = len(e[0])
+        full = (len(group) + 1) * n > batch_tokens
+        uneven = group and n > 1.25 * len(group[0][0]) + 8 and len(group) * n > batch_tokens // 3
+        if group and (full or uneven):
             out.append(_padded(group, tokenizer.end_of_text))
             group = []
         group.append(e)
