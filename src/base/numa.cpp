@@ -24,7 +24,8 @@ std::optional<std::vector<int>> read_list(const std::string& path) {
 Status spread_memory(const std::vector<int>& nodes) {
   constexpr size_t kBits = 8 * sizeof(unsigned long);
   std::vector<unsigned long> mask(static_cast<size_t>(nodes.back()) / kBits + 1);
-  for (const int node : nodes) mask[static_cast<size_t>(node) / kBits] |= 1ul << static_cast<size_t>(node) % kBits;
+  for (const int node : nodes)
+    mask[static_cast<size_t>(node) / kBits] |= 1ul << static_cast<size_t>(node) % kBits;
   // The kernel takes one bit less than it is told.
   if (syscall(SYS_set_mempolicy, MPOL_INTERLEAVE, mask.data(), mask.size() * kBits + 1) == 0) return {};
   return fail(ErrorKind::kUnsupported,
@@ -37,8 +38,8 @@ Status stay_on_own_node(const std::vector<int>& nodes, const std::string& nodes_
   CPU_ZERO(&allowed);
   const int here = sched_getcpu();
   if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-    return fail(ErrorKind::kUnsupported, "--numa isolate: the system does not say where this thread runs ({})",
-                std::strerror(errno));
+    return fail(ErrorKind::kUnsupported,
+                "--numa isolate: the system does not say where this thread runs ({})", std::strerror(errno));
   for (const int node : nodes) {
     const auto cpus = read_list(nodes_folder + "/node" + std::to_string(node) + "/cpulist");
     if (!cpus || std::find(cpus->begin(), cpus->end(), here) == cpus->end()) continue;
@@ -50,7 +51,8 @@ Status stay_on_own_node(const std::vector<int>& nodes, const std::string& nodes_
     return fail(ErrorKind::kUnsupported, "--numa isolate: the system refused to keep threads on node {} ({})",
                 node, std::strerror(errno));
   }
-  return fail(ErrorKind::kUnsupported, "--numa isolate: {} lists no node with processor {}", nodes_folder, here);
+  return fail(ErrorKind::kUnsupported, "--numa isolate: {} lists no node with processor {}", nodes_folder,
+              here);
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ namespace packmule {
 enum class Numa {
   kLeaveAlone,
   kDistribute,  // memory taken from now on is spread over all nodes page by page, threads run anywhere
-  kIsolate,     // threads started from now on run on the node that this one runs on, and so their memory is there
+  kIsolate,     // threads started from now on run on the node that this one runs on, and so their memory is
+                // there
   kNumactl,     // whatever numactl(8) has arranged: the same as kLeaveAlone, said aloud
 };
 

@@ -1,10 +1,10 @@
 // packmule quantize: the same model with its matrices in another block format.
 //
 // The rules are the usual ones of llama-quantize in their simplest form. Tensors of one dimension, norms, the
-// routers, the convolution and ssm_ba stay as they are: they are small and the model is sensitive to them. The
-// output head (output.weight, or token_embd.weight where the two are one) gets Q6_K where the type has fewer bits
-// than that: every token's choice goes through it. A row that does not divide into blocks of the type gets Q8_0,
-// and F16 if it does not divide by 32 either.
+// routers, the convolution and ssm_ba stay as they are: they are small and the model is sensitive to them.
+// The output head (output.weight, or token_embd.weight where the two are one) gets Q6_K where the type has
+// fewer bits than that: every token's choice goes through it. A row that does not divide into blocks of the
+// type gets Q8_0, and F16 if it does not divide by 32 either.
 #include <fmt/format.h>
 
 #include <algorithm>

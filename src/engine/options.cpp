@@ -15,11 +15,12 @@ EngineOptions filled_in(EngineOptions options, int64_t context_length) {
   return options;
 }
 
-Result<int64_t> ubatch_for(const EngineOptions& options, const gguf::File& file, model::ModelOptions model_options,
-                           int n_threads, int64_t available_bytes) {
+Result<int64_t> ubatch_for(const EngineOptions& options, const gguf::File& file,
+                           model::ModelOptions model_options, int n_threads, int64_t available_bytes) {
   if (options.ubatch_size > 0) return options.ubatch_size;
   constexpr int64_t kLeast = 32, kShare = 8;
-  for (model_options.ubatch_size = kDefaultUbatch; model_options.ubatch_size > kLeast; model_options.ubatch_size /= 2) {
+  for (model_options.ubatch_size = kDefaultUbatch; model_options.ubatch_size > kLeast;
+       model_options.ubatch_size /= 2) {
     PACKMULE_TRY(const model::ModelSizes sizes, model::Model::sizes(file, model_options, n_threads));
     if (sizes.activation_bytes <= available_bytes / kShare) break;
   }

@@ -69,10 +69,14 @@ struct Matmul {
 /// Attention of some query heads that share one KV head, over one sequence's cache.
 ///
 /// out[i] = sum_j softmax_j(scale * q[i] . K[j]) V[j], for j in [0, n_visible[i]).
+///
+/// Or a part of it: with `largest` and `total`, largest[i] = max_j scale * q[i] . K[j], total[i] = sum_j
+/// exp(scale * q[i] . K[j] - largest[i]), and out[i] is not divided by total[i] yet. n_visible[i] may then be 0
+/// (largest -infinity, total and out 0), else it is at least 1.
 struct AttentionArgs {
   const float* const* q = nullptr;     // n_q pointers to head_dim floats, norm and RoPE applied
   float* const* out = nullptr;         // n_q pointers to head_dim floats
-  const int32_t* n_visible = nullptr;  // [n_q], each >= 1: how many cached tokens query i sees
+  const int32_t* n_visible = nullptr;  // [n_q]: how many cached tokens query i sees
   int64_t n_q = 0;
   int64_t head_dim = 0;
   const void* const* k_pages =
@@ -84,6 +88,8 @@ struct AttentionArgs {
   quant::Type k_type = quant::Type::kF32;
   quant::Type v_type = quant::Type::kF32;
   float scale = 1.0f;
+  float* largest = nullptr;  // [n_q] or null
+  float* total = nullptr;    // [n_q] or null, as `largest`
   float* scratch = nullptr;  // attention_scratch_floats(n_q, head_dim, page_tokens) floats
 };
 [[nodiscard]] int64_t attention_scratch_floats(int64_t n_q, int64_t head_dim, int64_t page_tokens);

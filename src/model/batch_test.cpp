@@ -116,6 +116,22 @@ TEST_P(EveryIsa, ASequenceGetsTheSameBitsInCompany) {
   EXPECT_TRUE(same_bits(three[2], two[1]));
 }
 
+// Alone a thread takes spans in order, several share them; tokens end before, at and behind the edges of
+// spans.
+TEST_P(EveryIsa, WhoAttendsToASpanDoesNotShow) {
+  ModelOptions options = exact_options(GetParam(), 256);
+  options.attention_span = cache::kPageTokens;
+  const auto [first, second] = two_texts();
+  const std::vector<Text> texts{{first, {63, 1, 1, 62, 1, 1, 5}}, {second, {60, 2, 1, 1, 1, 1, 1}}};
+  std::vector<std::vector<float>> expected;
+  for (const int n_threads : {1, 2, 3, 7}) {
+    const auto found = run_together(load(options, n_threads), texts);
+    if (expected.empty()) expected = found;
+    for (size_t i = 0; i < texts.size(); ++i)
+      EXPECT_TRUE(same_bits(found[i], expected[i])) << n_threads << " threads, text " << i;
+  }
+}
+
 TEST_P(EveryIsa, TheNumberOfThreadsDoesNotShow) {
   const auto [first, second] = two_texts();
   const std::vector<Text> texts{{first, {66, 1, 10, 1}}, {second, {3, 20, 1, 1}}};

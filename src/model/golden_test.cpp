@@ -122,8 +122,10 @@ class Golden : public testing::TestWithParam<std::tuple<std::string, Isa>> {
 
   [[nodiscard]] static Isa isa() { return std::get<1>(GetParam()); }
 
-  [[nodiscard]] LoadedModel load(int64_t ubatch_size) const {
-    auto loaded = LoadedModel::load(path_, exact_options(isa(), ubatch_size));
+  [[nodiscard]] LoadedModel load(int64_t ubatch_size, int64_t attention_span = 4096) const {
+    ModelOptions options = exact_options(isa(), ubatch_size);
+    options.attention_span = attention_span;
+    auto loaded = LoadedModel::load(path_, options);
     if (!loaded.has_value()) throw std::runtime_error(loaded.error().message);
     return std::move(*loaded);
   }
@@ -261,6 +263,13 @@ TEST_P(Golden, CutAnywhere) {
     const LoadedModel loaded = load(ubatch);
     for (const int64_t cut : cuts) check(loaded, cut, ubatch);
   }
+}
+
+// As a cache of hundreds of thousands of tokens is: a prompt's spans one after the other, those of single tokens
+// shared by threads.
+TEST_P(Golden, SpansOfOnePage) {
+  check(load(512, cache::kPageTokens), golden_.n_prompt, 512);
+  check(load(1, cache::kPageTokens), golden_.n_prompt, 1);
 }
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);

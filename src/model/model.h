@@ -30,6 +30,9 @@ struct ModelOptions {
   quant::Type v_type = quant::Type::kF16;
   LoadMode load_mode = LoadMode::kMmap;
   int64_t logit_rows = 0;  // most positions of a batch whose logits are asked for; 0: any number
+  /// Attention over more cached tokens is computed in spans of so many (whole pages) and put together in their
+  /// order, whoever computes them: bits depend on it, not on the number of threads. Other values are for tests.
+  int64_t attention_span = 4096;
 };
 
 enum class WantLogits { kNone, kLast, kAll };

@@ -22,12 +22,23 @@ Status check_options(const ModelOptions& options) {
   if (options.ubatch_size < 1 || options.ubatch_size > kMaxUbatch)
     return fail(ErrorKind::kInvalidArgument, "--ubatch-size: expected 1 to {}, found {}", kMaxUbatch,
                 options.ubatch_size);
+  if (options.attention_span < cache::kPageTokens || options.attention_span % cache::kPageTokens != 0)
+    return fail(ErrorKind::kInvalidArgument, "spans of attention: expected a multiple of {} tokens, found {}",
+                cache::kPageTokens, options.attention_span);
   return {};
 }
 
 /// How many rows of logits there is room for.
 int64_t logit_rows_of(const ModelOptions& options) {
   return options.logit_rows > 0 ? std::min(options.logit_rows, options.ubatch_size) : options.ubatch_size;
+}
+
+WorkspaceShape shape_of(const ModelOptions& options, int n_threads, bool quantized) {
+  return {.ubatch_size = options.ubatch_size,
+          .n_logit_rows = logit_rows_of(options),
+          .attention_span = options.attention_span,
+          .n_threads = n_threads,
+          .quantized = quantized};
 }
 
 cache::Layout layout_of(const Hparams& h, const ModelOptions& options) {
@@ -45,7 +56,8 @@ cache::Layout layout_of(const Hparams& h, const ModelOptions& options) {
   return layout;
 }
 
-Schedule compile(const Hparams& h, const Weights& weights, const cache::Layout& layout, int n_threads) {
+Schedule compile(const Hparams& h, const Weights& weights, const cache::Layout& layout, int64_t span_tokens,
+                 int n_threads) {
   Schedule schedule;
   schedule.push_back(make_embedding(weights.embedding));
   for (int layer = 0; layer < h.n_layers; ++layer) {
@@ -53,7 +65,7 @@ Schedule compile(const Hparams& h, const Weights& weights, const cache::Layout& 
     const std::vector<Projection>& in = w.recurrent ? w.delta_net.in : w.attention.in;
     schedule.push_back(make_input_projections(w.mixer_norm, h.rms_eps, in, n_threads));
     schedule.push_back(w.recurrent ? make_delta_rule(layer, h, w.delta_net)
-                                   : make_attention(layer, h, layout, w.attention));
+                                   : make_attention(layer, h, layout, w.attention, span_tokens));
     schedule.push_back(make_output_projection(w.recurrent ? w.delta_net.out : w.attention.out, n_threads));
     schedule.push_back(make_router(layer, h, w.moe_norm, w.moe, n_threads));
     schedule.push_back(make_gate_up(h, w.moe, n_threads));
@@ -122,8 +134,7 @@ Result<ModelSizes> Model::sizes(const gguf::File& file, const ModelOptions& opti
   sizes.weight_bytes = weights.total_bytes;
   sizes.weight_bytes_per_token = weights.bytes_per_token;
   PACKMULE_TRY(sizes.activation_bytes,
-               Workspace::size_bytes(h, options.ubatch_size, logit_rows_of(options), n_threads,
-                                     weights.take_quantized));
+               Workspace::size_bytes(h, shape_of(options, n_threads, weights.take_quantized)));
   return sizes;
 }
 
@@ -136,10 +147,9 @@ Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOp
   PACKMULE_TRY_STATUS(impl->layout.validate());
   PACKMULE_TRY(impl->weights, Weights::bind(file, h, impl->kernels, options.load_mode));
   PACKMULE_TRY(impl->ws,
-               Workspace::allocate(h, options.ubatch_size, logit_rows_of(options), pool.n_threads(),
-                                   impl->weights.take_quantized));
+               Workspace::allocate(h, shape_of(options, pool.n_threads(), impl->weights.take_quantized)));
   impl->weights.residency.load(file, pool);
-  impl->schedule = compile(h, impl->weights, impl->layout, pool.n_threads());
+  impl->schedule = compile(h, impl->weights, impl->layout, options.attention_span, pool.n_threads());
   return std::unique_ptr<Model>(new Model(std::move(impl)));
 }
 
@@ -182,7 +192,8 @@ Status Model::Impl::check(std::span<const Slice> batch) const {
     if (slice.want_logits != WantLogits::kNone)
       n_wanted += slice.want_logits == WantLogits::kLast ? 1 : static_cast<int64_t>(slice.tokens.size());
     if (n_wanted > logit_rows_of(options))
-      return fail(ErrorKind::kInvalidArgument, "batch: expected at most {} positions with logits, found {} or more",
+      return fail(ErrorKind::kInvalidArgument,
+                  "batch: expected at most {} positions with logits, found {} or more",
                   logit_rows_of(options), n_wanted);
     for (const int32_t token : slice.tokens)
       if (token < 0 || token >= hparams.n_vocab)

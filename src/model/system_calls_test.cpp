@@ -1,7 +1,6 @@
-// The decode loop asks nothing of the system. A child process gives up the right to do so (seccomp), decodes, and
-// is killed by the kernel at the first call.
+// The decode loop asks nothing of the system. A child process gives up the right to do so (seccomp), decodes,
+// and is killed by the kernel at the first call.
 #include <gtest/gtest.h>
-
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -20,8 +19,8 @@ namespace {
 
 constexpr int kAllWell = 0, kNoSeccomp = 3, kForwardFailed = 4;
 
-/// From here on every thread of the process may only exit and, if `may_sleep`, sleep until woken and wake others
-/// (std::atomic::wait gives its core away before it sleeps).
+/// From here on every thread of the process may only exit and, if `may_sleep`, sleep until woken and wake
+/// others (std::atomic::wait gives its core away before it sleeps).
 bool forbid_system_calls(bool may_sleep) {
   const uint32_t sleep = may_sleep ? SYS_futex : SYS_exit_group;
   const uint32_t yield = may_sleep ? SYS_sched_yield : SYS_exit_group;
@@ -38,10 +37,10 @@ bool forbid_system_calls(bool may_sleep) {
          syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
-/// How a child ends that forbids itself system calls between a prompt and 80 tokens; `and_break_it`: that makes
-/// one all the same.
-int decode_in_child(const std::filesystem::path& path, std::span<const int32_t> tokens, Isa isa, int n_threads,
-                    bool and_break_it) {
+/// How a child ends that forbids itself system calls between a prompt and 80 tokens; `and_break_it`: that
+/// makes one all the same.
+int decode_in_child(const std::filesystem::path& path, std::span<const int32_t> tokens, Isa isa,
+                    int n_threads, bool and_break_it) {
   const pid_t child = fork();
   if (child == 0) {
     const auto loaded = LoadedModel::load(path, exact_options(isa, 64), n_threads);
@@ -64,7 +63,8 @@ int decode_in_child(const std::filesystem::path& path, std::span<const int32_t> 
 
 // Threads that find nothing to do for some microseconds sleep (base/thread_pool.h): these calls are theirs.
 TEST(SystemCalls, NoneInDecodingButToSleepAndWake) {
-  const testing_support::GoldenCase golden = testing_support::read_golden(testing_support::golden_names().front());
+  const testing_support::GoldenCase golden =
+      testing_support::read_golden(testing_support::golden_names().front());
   const auto path = testing_support::golden_model(golden);
   ASSERT_TRUE(path.has_value()) << path.error().message;
   for (const Isa isa : all_isas()) {
@@ -72,7 +72,8 @@ TEST(SystemCalls, NoneInDecodingButToSleepAndWake) {
     for (const int n_threads : {1, 2}) {
       SCOPED_TRACE(testing::Message() << isa_name(isa) << ", " << n_threads << " threads");
       const int broken = decode_in_child(*path, golden.tokens, isa, n_threads, true);
-      if (WIFEXITED(broken) && WEXITSTATUS(broken) == kNoSeccomp) GTEST_SKIP() << "this system has no seccomp";
+      if (WIFEXITED(broken) && WEXITSTATUS(broken) == kNoSeccomp)
+        GTEST_SKIP() << "this system has no seccomp";
       EXPECT_TRUE(WIFSIGNALED(broken) && WTERMSIG(broken) == SIGSYS) << "a call is noticed";
       const int status = decode_in_child(*path, golden.tokens, isa, n_threads, false);
       EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kAllWell)

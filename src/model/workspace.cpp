@@ -86,6 +86,12 @@ class Arena {
   bool too_large_ = false;
 };
 
+void want_part(Arena& arena, AttentionPart& part, int64_t n_queries, int64_t head_dim) {
+  arena.want(part.out, n_queries, head_dim);
+  arena.want(part.largest, n_queries);
+  arena.want(part.total, n_queries);
+}
+
 void want_worker(Arena& arena, WorkerScratch& w, const Hparams& h, int64_t n_results) {
   const int64_t widest =
       std::max({h.hidden, h.expert_ff, h.shared_ff, h.n_v_heads * h.dv, h.n_heads * h.head_dim});
@@ -105,10 +111,12 @@ void want_worker(Arena& arena, WorkerScratch& w, const Hparams& h, int64_t n_res
   arena.want(w.queries, n_queries);
   arena.want(w.outputs, n_queries);
   arena.want(w.n_visible, n_queries);
+  want_part(arena, w.sum, n_queries, 0);
+  want_part(arena, w.part, n_queries, h.head_dim);
 }
 
-void want_all(Arena& arena, Workspace& ws, const Hparams& h, int64_t n_tokens, int64_t n_logit_rows,
-              int n_threads) {
+void want_all(Arena& arena, Workspace& ws, const Hparams& h, const WorkspaceShape& shape) {
+  const int64_t n_tokens = shape.ubatch_size;
   const int64_t n_pairs = n_tokens * h.n_experts_used;
   arena.want(ws.x, n_tokens, h.hidden);
   arena.want_quantized(ws.h, n_tokens, h.hidden);
@@ -128,28 +136,29 @@ void want_all(Arena& arena, Workspace& ws, const Hparams& h, int64_t n_tokens, i
   arena.want(ws.shared_up, n_tokens, h.shared_ff);
   arena.want(ws.cos, n_tokens, h.rope_dims / 2);
   arena.want(ws.sin, n_tokens, h.rope_dims / 2);
-  arena.want(ws.logits, n_logit_rows, h.n_vocab);
+  // Two sequences of 262,144 tokens; threads that share more are not short of work.
+  ws.n_part_queries = 2 * (262144 / shape.attention_span) * h.n_heads;
+  want_part(arena, ws.parts, ws.n_part_queries, h.head_dim);
+  arena.want(ws.logits, shape.n_logit_rows, h.n_vocab);
   ws.groups.resize(static_cast<size_t>(std::min(h.n_experts, n_pairs)));
-  ws.workers.resize(static_cast<size_t>(n_threads));
+  ws.workers.resize(static_cast<size_t>(shape.n_threads));
   for (WorkerScratch& worker : ws.workers) want_worker(arena, worker, h, n_tokens + n_pairs);
 }
 
 }  // namespace
 
-Result<Workspace> Workspace::allocate(const Hparams& h, int64_t ubatch_size, int64_t n_logit_rows,
-                                     int n_threads, bool quantized) {
+Result<Workspace> Workspace::allocate(const Hparams& h, const WorkspaceShape& shape) {
   Workspace ws;
-  Arena arena(quantized);
-  want_all(arena, ws, h, ubatch_size, n_logit_rows, n_threads);
+  Arena arena(shape.quantized);
+  want_all(arena, ws, h, shape);
   PACKMULE_TRY_STATUS(arena.allocate(ws.memory));
   return ws;
 }
 
-Result<int64_t> Workspace::size_bytes(const Hparams& h, int64_t ubatch_size, int64_t n_logit_rows,
-                                     int n_threads, bool quantized) {
+Result<int64_t> Workspace::size_bytes(const Hparams& h, const WorkspaceShape& shape) {
   Workspace ws;
-  Arena arena(quantized);
-  want_all(arena, ws, h, ubatch_size, n_logit_rows, n_threads);
+  Arena arena(shape.quantized);
+  want_all(arena, ws, h, shape);
   return arena.size_bytes();
 }
 

@@ -19,6 +19,12 @@ namespace packmule::model {
 inline constexpr int64_t kMaxBlockRows = 64;
 /// Query tokens that one attention item handles.
 inline constexpr int64_t kAttentionTokens = 16;
+/// Attention of some queries over one span: out [n, head_dim] before the division by total [n].
+struct AttentionPart {
+  float* out = nullptr;
+  float* largest = nullptr;
+  float* total = nullptr;
+};
 
 /// What matrices are multiplied with, in both forms; `quantized` is null when no matrix of the model reads
 /// it.
@@ -77,6 +83,17 @@ struct WorkerScratch {
   const float** queries = nullptr;
   float** outputs = nullptr;
   int32_t* n_visible = nullptr;
+  AttentionPart sum;   // over the spans so far; its `out` is not used
+  AttentionPart part;  // over one more span
+};
+
+/// What sizes a workspace besides the model.
+struct WorkspaceShape {
+  int64_t ubatch_size = 0;
+  int64_t n_logit_rows = 0;
+  int64_t attention_span = 0;  // ModelOptions::attention_span
+  int n_threads = 1;
+  bool quantized = false;  // whether there are matrices that take quantized activations
 };
 
 struct Workspace {
@@ -101,17 +118,16 @@ struct Workspace {
 
   float* cos = nullptr;  // [T, rope_dims / 2] of each row's position
   float* sin = nullptr;
+  AttentionPart parts;       // of n_part_queries, for spans of a long cache that threads share
+  int64_t n_part_queries = 0;
   float* logits = nullptr;  // [n_logit_rows, n_vocab] without gaps
 
   std::vector<WorkerScratch> workers;
   AlignedBuffer memory;
 
-  /// `quantized`: whether there are matrices that take quantized activations.
-  static Result<Workspace> allocate(const Hparams& hparams, int64_t ubatch_size, int64_t n_logit_rows,
-                                    int n_threads, bool quantized);
+  static Result<Workspace> allocate(const Hparams& hparams, const WorkspaceShape& shape);
   /// What allocate() would take from the system: size_bytes() of `memory`.
-  static Result<int64_t> size_bytes(const Hparams& hparams, int64_t ubatch_size, int64_t n_logit_rows,
-                                    int n_threads, bool quantized);
+  static Result<int64_t> size_bytes(const Hparams& hparams, const WorkspaceShape& shape);
 };
 
 }  // namespace packmule::model

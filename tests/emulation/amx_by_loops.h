@@ -1,7 +1,7 @@
 // AMX for processors that have none: the functions of kernels/amx/tiles.h as loops.
 //
-// The `emulated` preset puts this header before every file of src/kernels/amx. A tile that is used without its
-// configuration, or with shapes that do not fit, stops the program, as the processor would.
+// The `emulated` preset puts this header before every file of src/kernels/amx. A tile that is used without
+// its configuration, or with shapes that do not fit, stops the program, as the processor would.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +51,8 @@ template <int kTile>
 void expect_tile() {
   static_assert(kTile >= 0 && kTile < 8);
   expect_tiles(tile_state.configured, "a tile without a configuration");
-  expect_tiles(tile_state.config.n_rows[kTile] > 0 && tile_state.config.row_bytes[kTile] > 0, "an empty tile");
+  expect_tiles(tile_state.config.n_rows[kTile] > 0 && tile_state.config.row_bytes[kTile] > 0,
+               "an empty tile");
 }
 template <int kTile>
 void tile_zero() {

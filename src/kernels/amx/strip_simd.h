@@ -5,8 +5,8 @@
 // as floats is done in the same order. The bits are AVX-512's.
 //
 // What bounds it: for 16 x 16 x 32 products the tile unit works 16 cycles, while storing the sums, reading
-// them back, and scaling them takes about 36 (loads: 24 rows of tiles, 16 of sums, 32 numbers of tokens, two a
-// cycle), and VNNI needs about 90 for the same.
+// them back, and scaling them takes about 36 (loads: 24 rows of tiles, 16 of sums, 32 numbers of tokens, two
+// a cycle), and VNNI needs about 90 for the same.
 //
 // Included only by this folder's .cpp files; everything is of internal linkage (see check_isa_symbols.sh).
 #pragma once
@@ -88,8 +88,8 @@ struct TileStripSimd : StripSimd {
     static constexpr int kWeights = 6;
 
     template <int kRows>
-    [[gnu::noinline]] static void add_tile(const uint8_t* panel, int64_t n_groups, const QuantizedGroup* tokens,
-                                           int64_t n_tokens, float* sums) {
+    [[gnu::noinline]] static void add_tile(const uint8_t* panel, int64_t n_groups,
+                                           const QuantizedGroup* tokens, int64_t n_tokens, float* sums) {
       Floats sum[kRows];
       unrolled<kRows>([&](auto t) __attribute__((always_inline)) {
         sum[t.value] = load(sums + smaller(t.value, n_tokens - 1) * kSumStride);
@@ -115,8 +115,8 @@ struct TileStripSimd : StripSimd {
     }
 
     template <int kRows, int kBuffer>
-    [[gnu::always_inline]] static void multiply(const uint8_t* panel, const QuantizedGroup* tokens, int64_t step,
-                                                int32_t* products) {
+    [[gnu::always_inline]] static void multiply(const uint8_t* panel, const QuantizedGroup* tokens,
+                                                int64_t step, int32_t* products) {
       constexpr int kSum = kSums<kRows> + kBuffer;
       const int64_t half = step % Panel::kScales;
       tile_zero<kSum>();

@@ -3,9 +3,9 @@
 //
 // The pages are walked once, and all queries of the call meet each: scores, then the online softmax (Milakov
 // and Gimelshein, 2018: what was summed under a smaller maximum is scaled down when a larger one turns up),
-// then the weighted sum of V, whose sum over the page is added to the sum so far (two short sums lose less than
-// one of 262,144 terms). K and V are decoded to float32 once a call, kAttentionTile rows at a time, which stay in
-// the first-level cache for all queries.
+// then the weighted sum of V, whose sum over the page is added to the sum so far (two short sums lose less
+// than one of 262,144 terms). K and V are decoded to float32 once a call, kAttentionTile rows at a time,
+// which stay in the first-level cache for all queries.
 //
 // Queries that see equally much of a page are taken up to four together, which saves loads of K and V. It
 // does not change their bits: a score is one FMA chain along head_dim with a fixed tree over its lanes, an
@@ -86,6 +86,11 @@ class Attention {
       }
     }
     for (int64_t i = 0; i < args_.n_q; ++i) {
+      if (args_.total != nullptr) {
+        args_.largest[i] = largest_[i];
+        args_.total[i] = total_[i];
+        continue;
+      }
       const Floats total = S::set(total_[i]);
       float* out = args_.out[i];
       for_each_vector<S>(args_.head_dim, [=](int64_t d, auto part) {
@@ -131,8 +136,8 @@ class Attention {
     return {tile_, args_.head_dim};
   }
 
-  /// Calls work<kQueries>(i, end) for queries [i, i + kQueries), which see the tokens of the tile that begins at
-  /// `begin` of the page up to `end`, and at least one; the page begins at token `first`.
+  /// Calls work<kQueries>(i, end) for queries [i, i + kQueries), which see the tokens of the tile that begins
+  /// at `begin` of the page up to `end`, and at least one; the page begins at token `first`.
   template <class Work>
   [[gnu::always_inline]] void for_groups(int64_t first, int64_t begin, Work&& work) const {
     for (int64_t i = 0; i < args_.n_q;) {
@@ -239,8 +244,8 @@ class Attention {
   }
 
   const AttentionArgs& args_;
-  float* tile_;     // [kAttentionTile, head_dim]
-  float* scores_;   // [n_q, score_stride_]
+  float* tile_;    // [kAttentionTile, head_dim]
+  float* scores_;  // [n_q, score_stride_]
   int64_t score_stride_;
   float* sums_;     // [n_q, head_dim], over a page
   float* largest_;  // [n_q]

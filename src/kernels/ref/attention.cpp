@@ -64,6 +64,11 @@ void attention(const AttentionArgs& args) {
       const float* v = read_row(args.v_pages, args.v_row_bytes, args.v_type, j, args, row_buffer);
       for (int64_t d = 0; d < args.head_dim; ++d) sum.set(d, sum.get(d) + p * v[d]);
     }
+    if (args.total != nullptr) {
+      args.largest[i] = static_cast<float>(largest);
+      args.total[i] = static_cast<float>(total);
+      total = 1;
+    }
     for (int64_t d = 0; d < args.head_dim; ++d) args.out[i][d] = static_cast<float>(sum.get(d) / total);
   }
 }
