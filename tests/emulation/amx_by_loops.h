@@ -9,18 +9,12 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/amx/tile_config.h"
+
 #define PACKMULE_EMULATED_TILES
 
 namespace packmule::kernels {
 namespace {
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t n_rows[16] = {};
-};
 
 struct TileState {
   bool configured = false;
