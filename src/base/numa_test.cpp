@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -32,7 +33,8 @@ class TwoNodes : public ::testing::Test {
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(folder_ / name) << text << "\n";
   }
-  const std::filesystem::path folder_ = std::filesystem::path(testing::TempDir()) / "packmule_two_nodes";
+  const std::filesystem::path folder_ =
+      std::filesystem::path(testing::TempDir()) / ("packmule_two_nodes_" + std::to_string(getpid()));
 };
 
 /// What work() leaves of the processors a thread may use; a thread of its own, so that the test is not bound.
