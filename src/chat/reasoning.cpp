@@ -1,80 +1,102 @@
 #include "chat/reasoning.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "chat/call_tags.h"
 
 namespace packmule::chat {
 namespace {
 
 constexpr std::string_view kOpen = "<think>";
 constexpr std::string_view kClose = "</think>";
-constexpr std::string_view kSpace = " \t\r\n";
-
-/// Length of the longest end of `text` that is a beginning of `tag`, shorter than the whole tag.
-size_t partial_tag(std::string_view text, std::string_view tag) {
-  for (size_t n = std::min(text.size(), tag.size() - 1); n > 0; --n)
-    if (text.substr(text.size() - n) == tag.substr(0, n)) return n;
-  return 0;
-}
 
 /// Length of `text` without white space at its end.
 size_t trimmed_size(std::string_view text) {
-  return text.find_last_not_of(kSpace) + 1;
+  return text.find_last_not_of(" \t\r\n") + 1;
+}
+
+Task<bool> stands_at(Input& in, size_t offset, std::string_view tag) {
+  for (size_t i = 0; i < tag.size(); ++i) {
+    const bool there = co_await in.has(offset + i);
+    if (!there || in[offset + i] != tag[i]) co_return false;
+  }
+  co_return true;
 }
 
 }  // namespace
 
+ReasoningSplitter::ReasoningSplitter(bool inside, bool calls_end_it) : parser_(split(inside, calls_end_it)) {
+  in_.start(parser_);
+}
+
 ReasoningSplitter::Delta ReasoningSplitter::push(std::string_view text) {
-  pending_ += text;
-  Delta out;
-  if (state_ == State::kStart) {
-    const size_t begin = std::min(pending_.find_first_not_of(kSpace), pending_.size());
-    const std::string_view rest = std::string_view(pending_).substr(begin);
-    if (rest.size() < kOpen.size() && kOpen.starts_with(rest)) return out;
-    if (rest.starts_with(kOpen)) {
-      pending_.erase(0, begin + kOpen.size());
-      state_ = State::kThinkingStart;
-    } else {
-      state_ = State::kAnswer;
-    }
-  }
-  if (state_ == State::kThinkingStart) {
-    pending_.erase(0, std::min(pending_.find_first_not_of(kSpace), pending_.size()));
-    if (pending_.empty()) return out;
-    state_ = State::kThinking;
-  }
-  if (state_ == State::kThinking) {
-    if (const size_t end = pending_.find(kClose); end != std::string::npos) {
-      out.reasoning = pending_.substr(0, trimmed_size(std::string_view(pending_).substr(0, end)));
-      pending_.erase(0, end + kClose.size());
-      state_ = State::kAnswerStart;
-    } else {
-      // Held back: a beginning of the tag, and the white space before it, which the tag would make an edge.
-      const std::string_view all = pending_;
-      const size_t certain = trimmed_size(all.substr(0, all.size() - partial_tag(all, kClose)));
-      out.reasoning = pending_.substr(0, certain);
-      pending_.erase(0, certain);
-      return out;
-    }
-  }
-  if (state_ == State::kAnswerStart) {
-    pending_.erase(0, std::min(pending_.find_first_not_of(kSpace), pending_.size()));
-    if (pending_.empty()) return out;
-    state_ = State::kAnswer;
-  }
-  out.content = std::move(pending_);
-  pending_.clear();
-  return out;
+  in_.push(text);
+  return std::exchange(out_, {});
 }
 
 ReasoningSplitter::Delta ReasoningSplitter::finish() {
-  Delta out;
-  if (state_ == State::kThinking)
-    out.reasoning = pending_.substr(0, trimmed_size(pending_));
-  else
-    out.content = std::move(pending_);
-  pending_.clear();
-  state_ = State::kAnswer;
-  return out;
+  in_.finish();
+  return std::exchange(out_, {});
+}
+
+Task<void> ReasoningSplitter::split(bool inside, bool calls_end_it) {
+  if (!inside) {
+    const size_t at = co_await skip_space(in_, 0);
+    inside = co_await stands_at(in_, at, kOpen);
+    if (inside) in_.drop(at);
+  }
+  if (inside) co_await thought(calls_end_it);
+  for (;;) {
+    const bool there = co_await in_.has(0);
+    if (!there) co_return;
+    out_.content += in_.view();
+    in_.drop(in_.size());
+  }
+}
+
+/// The thought, with what opens and ends it and the white space behind.
+Task<void> ReasoningSplitter::thought(bool calls_end_it) {
+  for (bool opened = true; opened;) {
+    const size_t at = co_await skip_space(in_, 0);
+    in_.drop(at);
+    opened = co_await stands_at(in_, 0, kOpen);
+    if (opened) in_.drop(kOpen.size());
+  }
+  for (bool ended = false; !ended;) {
+    const bool there = co_await in_.has(0);
+    if (!there) co_return;
+    if (const size_t n = std::min(in_.view().find('<'), in_.size()); n > 0) {
+      give_thought(n);
+      continue;
+    }
+    ended = co_await stands_at(in_, 0, kClose);
+    if (ended) {
+      in_.drop(kClose.size());
+      continue;
+    }
+    size_t n_text = 1;
+    const Tag tag = calls_end_it ? co_await tag_at(in_, 0) : Tag::kNone;
+    if (tag == Tag::kToolCall) {
+      const BlockStart start = co_await block_start(in_, 0);
+      ended = start.opens_call();
+      n_text = start.body;
+    }
+    if (!ended) give_thought(n_text);
+  }
+  const size_t at = co_await skip_space(in_, 0);
+  in_.drop(at);
+}
+
+void ReasoningSplitter::give_thought(size_t n_bytes) {
+  const std::string_view text = in_.view(0, n_bytes);
+  const size_t size = trimmed_size(text);
+  if (size > 0) {
+    out_.reasoning += std::exchange(space_, {});
+    out_.reasoning += text.substr(0, size);
+  }
+  space_ += text.substr(size);
+  in_.drop(n_bytes);
 }
 
 bool opens_reasoning(std::string_view prompt) {

@@ -38,7 +38,8 @@ const std::vector<Case> kCases = {
     {true, "a</thi</think>b", "a</thi", "b"},
     {true, "thought only</think>\n", "thought only", ""},
     {true, "</think>b", "", "b"},
-    {true, "<think>twice</think>b", "<think>twice", "b"},
+    {true, "<think>twice</think>b", "twice", "b"},
+    {false, "<think>\n<think> thrice</think>b<think>", "thrice", "b<think>"},
     {true, "\xc3\xa4\xe4\xbd\xa0</think>\xf0\x9f\x98\x80", "\xc3\xa4\xe4\xbd\xa0", "\xf0\x9f\x98\x80"},
 };
 
