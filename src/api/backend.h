@@ -40,6 +40,8 @@ class Backend {
                                                               const Json& kwargs) = 0;
   /// The template wants tool-call arguments as objects, not as JSON text (see messages.h).
   [[nodiscard]] virtual bool needs_object_arguments() const = 0;
+  /// The template shows the model how tools are called, in a form that is understood (see messages.h).
+  [[nodiscard]] virtual bool writes_tool_calls() const = 0;
   /// As text::Tokenizer::encode.
   [[nodiscard]] virtual Result<std::vector<int32_t>> tokenize(
       std::string_view text, text::ParseSpecial special, std::span<const size_t> never_control) const = 0;

@@ -1,19 +1,11 @@
 #include "api/chat_answer.h"
 
 #include <chrono>
-#include <random>
+
+#include "api/random_id.h"
 
 namespace packmule::api {
 namespace {
-
-std::string new_id() {
-  constexpr std::string_view kAlphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-  std::random_device random;
-  std::uniform_int_distribution<size_t> letter(0, kAlphabet.size() - 1);
-  std::string id = "chatcmpl-";
-  for (int i = 0; i < 32; ++i) id += kAlphabet[letter(random)];
-  return id;
-}
 
 Json usage(const engine::Statistics& s) {
   return {{"prompt_tokens", s.prompt_tokens},
@@ -46,30 +38,54 @@ Json choice(Json delta, Json reason) {
 
 }  // namespace
 
-std::string_view finish_reason(engine::FinishReason reason) {
+std::string_view finish_reason(engine::FinishReason reason, const AnswerReader& reader) {
   switch (reason) {
     case engine::FinishReason::kLength:
     case engine::FinishReason::kContextFull:
       return "length";
-    case engine::FinishReason::kEndOfTurn:
     case engine::FinishReason::kStopString:
-    case engine::FinishReason::kCancelled:  // never answered: whoever would read it has left
+      if (reader.cut_in_call()) return "stop";
+      break;
+    case engine::FinishReason::kEndOfTurn:
+    case engine::FinishReason::kCancelled:  // behind the one call that was wanted
       break;
   }
-  return "stop";
+  return reader.any_call() ? "tool_calls" : "stop";
 }
 
 ChatAnswer::ChatAnswer(std::string model, bool with_usage)
-    : id_(new_id()),
+    : id_(random_id("chatcmpl-", 32)),
       model_(std::move(model)),
       created_(std::chrono::duration_cast<std::chrono::seconds>(
                    std::chrono::system_clock::now().time_since_epoch())
                    .count()),
       with_usage_(with_usage) {}
 
-Json ChatAnswer::whole(const engine::Outcome& outcome, const chat::ReasoningSplitter::Delta& text) const {
-  Json message = {{"role", "assistant"}, {"content", text.content}};
-  if (!text.reasoning.empty()) message["reasoning_content"] = text.reasoning;
+Json ChatAnswer::whole(const engine::Outcome& outcome, const AnswerReader& reader,
+                       const std::vector<AnswerPart>& parts) const {
+  std::string content, reasoning;
+  Json calls = Json::array();
+  for (const AnswerPart& part : parts) {
+    switch (part.kind) {
+      case AnswerPart::Kind::kReasoning:
+        reasoning += part.text;
+        break;
+      case AnswerPart::Kind::kContent:
+        content += part.text;
+        break;
+      case AnswerPart::Kind::kCall:
+        calls.push_back(
+            {{"id", part.id}, {"type", "function"}, {"function", {{"name", part.text}, {"arguments", ""}}}});
+        break;
+      case AnswerPart::Kind::kArguments:
+        calls.back()["function"]["arguments"].get_ref<std::string&>() += part.text;
+        break;
+    }
+  }
+  Json message = {{"role", "assistant"}};
+  message["content"] = content.empty() && !calls.empty() ? Json(nullptr) : Json(content);
+  if (!reasoning.empty()) message["reasoning_content"] = reasoning;
+  if (!calls.empty()) message["tool_calls"] = std::move(calls);
   return {{"id", id_},
           {"object", "chat.completion"},
           {"created", created_},
@@ -77,7 +93,7 @@ Json ChatAnswer::whole(const engine::Outcome& outcome, const chat::ReasoningSpli
           {"choices", Json::array({{{"index", 0},
                                     {"message", std::move(message)},
                                     {"logprobs", nullptr},
-                                    {"finish_reason", finish_reason(outcome.reason)}}})},
+                                    {"finish_reason", finish_reason(outcome.reason, reader)}}})},
           {"usage", usage(outcome.statistics)},
           {"timings", timings(outcome.statistics)}};
 }
@@ -96,15 +112,30 @@ Json ChatAnswer::first_chunk() const {
   return chunk(choice({{"role", "assistant"}, {"content", ""}}, nullptr));
 }
 
-Json ChatAnswer::text_chunk(const chat::ReasoningSplitter::Delta& text) const {
+Json ChatAnswer::part_chunk(const AnswerPart& part) const {
   Json delta = Json::object();
-  if (!text.reasoning.empty()) delta["reasoning_content"] = text.reasoning;
-  if (!text.content.empty()) delta["content"] = text.content;
+  switch (part.kind) {
+    case AnswerPart::Kind::kReasoning:
+      delta["reasoning_content"] = part.text;
+      break;
+    case AnswerPart::Kind::kContent:
+      delta["content"] = part.text;
+      break;
+    case AnswerPart::Kind::kCall:
+      delta["tool_calls"] = Json::array({{{"index", part.call},
+                                          {"id", part.id},
+                                          {"type", "function"},
+                                          {"function", {{"name", part.text}, {"arguments", ""}}}}});
+      break;
+    case AnswerPart::Kind::kArguments:
+      delta["tool_calls"] = Json::array({{{"index", part.call}, {"function", {{"arguments", part.text}}}}});
+      break;
+  }
   return chunk(choice(std::move(delta), nullptr));
 }
 
-Json ChatAnswer::finish_chunk(const engine::Outcome& outcome) const {
-  Json out = chunk(choice(Json::object(), finish_reason(outcome.reason)));
+Json ChatAnswer::finish_chunk(const engine::Outcome& outcome, const AnswerReader& reader) const {
+  Json out = chunk(choice(Json::object(), finish_reason(outcome.reason, reader)));
   if (!with_usage_) out["timings"] = timings(outcome.statistics);
   return out;
 }

@@ -3,9 +3,10 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "api/answer_reader.h"
 #include "base/json.h"
-#include "chat/reasoning.h"
 #include "engine/engine.h"
 
 namespace packmule::api {
@@ -16,11 +17,13 @@ class ChatAnswer {
   /// last).
   ChatAnswer(std::string model, bool with_usage);
 
-  [[nodiscard]] Json whole(const engine::Outcome& outcome, const chat::ReasoningSplitter::Delta& text) const;
+  /// `parts` are all that `reader` gave.
+  [[nodiscard]] Json whole(const engine::Outcome& outcome, const AnswerReader& reader,
+                           const std::vector<AnswerPart>& parts) const;
 
   [[nodiscard]] Json first_chunk() const;  // the role
-  [[nodiscard]] Json text_chunk(const chat::ReasoningSplitter::Delta& text) const;
-  [[nodiscard]] Json finish_chunk(const engine::Outcome& outcome) const;
+  [[nodiscard]] Json part_chunk(const AnswerPart& part) const;
+  [[nodiscard]] Json finish_chunk(const engine::Outcome& outcome, const AnswerReader& reader) const;
   /// Only with `with_usage`: no choices, the usage of the whole request.
   [[nodiscard]] Json usage_chunk(const engine::Outcome& outcome) const;
 
@@ -35,7 +38,8 @@ class ChatAnswer {
   bool with_usage_;
 };
 
-/// "stop" or "length".
-[[nodiscard]] std::string_view finish_reason(engine::FinishReason reason);
+/// "length" when the answer was cut off, in a call too; else "tool_calls" when there are any, but not when a
+/// stop string ended the last of them; else "stop".
+[[nodiscard]] std::string_view finish_reason(engine::FinishReason reason, const AnswerReader& reader);
 
 }  // namespace packmule::api

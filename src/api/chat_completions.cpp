@@ -18,22 +18,17 @@ ApiError cancelled() {
           .code = "cancelled"};
 }
 
-/// The chunks of one streamed answer. Nothing is sent before the first sign of life of the generation, so
-/// that a request which fails at once still gets a proper status.
-class Stream {
+/// An answer on its way to the client, in one piece or as chunks. Of a stream nothing is sent before the
+/// first sign of life of the generation, so that a request which fails at once still gets a proper status.
+class Delivery {
  public:
-  Stream(const ChatJob& job, const ChatAnswer& answer, Responder& responder, std::stop_source& stop)
-      : answer_(answer),
-        responder_(responder),
-        stop_(stop),
-        split_(job.split_reasoning),
-        with_usage_(job.include_usage),
-        splitter_(job.inside_reasoning) {}
+  Delivery(const ChatJob& job, const ChatAnswer& answer, Responder& responder, std::stop_source& stop)
+      : job_(job), answer_(answer), responder_(responder), stop_(stop), reader_(job.form) {}
 
-  [[nodiscard]] bool started() const { return started_; }
+  [[nodiscard]] const AnswerReader& reader() const { return reader_; }
 
   void start() {
-    if (started_) return;
+    if (started_ || !job_.stream) return;
     started_ = true;
     responder_.start({.status = 200,
                       .headers = {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}},
@@ -42,43 +37,51 @@ class Stream {
 
   void piece(std::string_view text) {
     start();
-    if (text.empty()) return;
-    if (split_)
-      send(splitter_.push(text));
-    else
-      send({.reasoning = "", .content = std::string(text)});
+    if (!text.empty()) take(reader_.push(text));
+    if (reader_.enough()) stop_.request_stop();
+  }
+
+  /// The model writes nothing more.
+  void end_of_text() {
+    start();
+    take(reader_.finish());
   }
 
   void finish(const engine::Outcome& outcome) {
-    start();
-    if (split_) send(splitter_.finish());
-    write(sse_event(answer_.finish_chunk(outcome)));
-    if (with_usage_) write(sse_event(answer_.usage_chunk(outcome)));
+    if (!job_.stream) return responder_.send(json_response(answer_.whole(outcome, reader_, parts_)));
+    write(sse_event(answer_.finish_chunk(outcome, reader_)));
+    if (job_.include_usage) write(sse_event(answer_.usage_chunk(outcome)));
     write(kSseDone);
     responder_.finish();
   }
 
-  /// Behind a part of the answer the only way to tell of an error is an event.
+  /// Behind a part of a streamed answer the only way to tell of an error is an event.
   void fail(const ApiError& error) {
+    if (!started_) return responder_.send(error.response());
     write(sse_event(error.json()));
     responder_.finish();
   }
 
  private:
-  void send(const chat::ReasoningSplitter::Delta& delta) {
-    if (!delta.reasoning.empty() || !delta.content.empty()) write(sse_event(answer_.text_chunk(delta)));
+  void take(std::vector<AnswerPart> parts) {
+    for (AnswerPart& part : parts) {
+      if (job_.stream)
+        write(sse_event(answer_.part_chunk(part)));
+      else
+        parts_.push_back(std::move(part));
+    }
   }
 
   void write(std::string_view bytes) {
     if (!responder_.write(bytes)) stop_.request_stop();
   }
 
+  const ChatJob& job_;
   const ChatAnswer& answer_;
   Responder& responder_;
   std::stop_source& stop_;
-  const bool split_;
-  const bool with_usage_;
-  chat::ReasoningSplitter splitter_;
+  AnswerReader reader_;
+  std::vector<AnswerPart> parts_;  // of an answer that is sent whole
   bool started_ = false;
 };
 
@@ -126,8 +129,10 @@ ApiResult<ChatJob> prepare_chat(Backend& backend, const HttpRequest& http) {
   return ChatJob{.generation = std::move(request.generation),
                  .stream = request.stream,
                  .include_usage = request.include_usage,
-                 .split_reasoning = request.split_reasoning,
-                 .inside_reasoning = chat::opens_reasoning(prompt.text)};
+                 .form = {.split_reasoning = request.split_reasoning,
+                          .inside_reasoning = chat::opens_reasoning(prompt.text),
+                          .tools = backend.writes_tool_calls() ? std::move(request.tools) : Json(nullptr),
+                          .one_call = !request.parallel_tool_calls}};
 }
 
 void run_chat(Backend& backend, const ChatJob& job, Responder& responder, const std::stop_token& stop,
@@ -139,38 +144,27 @@ void run_chat(Backend& backend, const ChatJob& job, Responder& responder, const 
   if (cancel.stop_requested()) return responder.send(cancelled().response());
 
   const ChatAnswer answer(backend.info().name, job.include_usage);
-  Stream stream(job, answer, responder, cancel);
+  Delivery delivery(job, answer, responder, cancel);
   engine::Callbacks callbacks;
-  if (job.stream) {
-    callbacks.on_prompt = [&](int64_t, int64_t) { stream.start(); };
-    callbacks.on_piece = [&](const engine::Piece& piece) { stream.piece(piece.text); };
-  }
+  callbacks.on_prompt = [&](int64_t, int64_t) { delivery.start(); };
+  callbacks.on_piece = [&](const engine::Piece& piece) { delivery.piece(piece.text); };
   const auto outcome = backend.generate(job.generation, callbacks, cancel.get_token());
 
-  if (!outcome || outcome->reason == engine::FinishReason::kCancelled) {
+  const bool ended_by_us = delivery.reader().enough();
+  if (!outcome || (outcome->reason == engine::FinishReason::kCancelled && !ended_by_us)) {
     const ApiError error = outcome ? cancelled() : from_error(outcome.error());
     log(fmt::format("{}: {}", answer.id(), error.message));
-    if (stream.started())
-      stream.fail(error);
-    else
-      responder.send(error.response());
-    return;
+    return delivery.fail(error);
   }
+  delivery.end_of_text();
   const engine::Statistics& s = outcome->statistics;
   log(fmt::format(
       "{}: prompt {} tokens ({} cached) at {:.1f} tokens/s, answer {} tokens at {:.1f} tokens/s, {}",
       answer.id(), s.prompt_tokens, s.cached_tokens, s.prompt_per_second(), s.generated_tokens,
-      s.generate_per_second(), finish_reason(outcome->reason)));
-  if (job.stream) return stream.finish(*outcome);
-  chat::ReasoningSplitter::Delta text{.reasoning = "", .content = outcome->text};
-  if (job.split_reasoning) {
-    chat::ReasoningSplitter splitter(job.inside_reasoning);
-    text = splitter.push(outcome->text);
-    const auto rest = splitter.finish();
-    text.reasoning += rest.reasoning;
-    text.content += rest.content;
-  }
-  responder.send(json_response(answer.whole(*outcome, text)));
+      s.generate_per_second(), finish_reason(outcome->reason, delivery.reader())));
+  for (const std::string& warning : delivery.reader().warnings())
+    log(fmt::format("{}: warning: {}", answer.id(), warning));
+  delivery.finish(*outcome);
 }
 
 }  // namespace packmule::api

@@ -6,6 +6,7 @@
 #include <stop_token>
 #include <string>
 
+#include "api/answer_reader.h"
 #include "api/backend.h"
 #include "api/chat_request.h"
 
@@ -15,8 +16,7 @@ struct ChatJob {
   engine::Request generation;
   bool stream = false;
   bool include_usage = false;
-  bool split_reasoning = true;
-  bool inside_reasoning = false;  // the prompt already opened the thought
+  AnswerForm form;
 };
 
 /// Renders the template of a request, also for POST /apply-template.

@@ -58,7 +58,8 @@ constexpr Unsupported kUnsupported[] = {
     {"response_format", is_text_format, "only {\"type\": \"text\"} is supported yet"},
     {"json_schema", is_empty, "constrained output is not supported yet"},
     {"grammar", is_empty, "constrained output is not supported yet"},
-    {"tool_choice", is_auto_or_none, "only \"auto\" and \"none\" are supported yet"},
+    {"tool_choice", is_auto_or_none,
+     "only \"auto\" and \"none\" are supported: a model cannot be made to call a tool yet"},
     {"functions", is_empty, "this form is out of date, use 'tools'"},
     {"function_call", is_auto_or_none, "this form is out of date, use 'tool_choice'"},
     {"modalities", is_text_only, "this model writes text only"},
@@ -234,6 +235,7 @@ ApiResult<ChatRequest> parse_chat_request(const Json& body, const sampling::Para
   read_logit_bias(fields, n_vocab, out);
   fields.read("ignore_eos", out.generation.ignore_eos);
   fields.read("stream", out.stream);
+  fields.read("parallel_tool_calls", out.parallel_tool_calls);
   if (const Json* options = fields.get("stream_options")) {
     if (!options->is_object())
       fields.fail("stream_options", fmt::format("expected an object, found {}", type_name(*options)));

@@ -26,8 +26,9 @@ struct ChatRequest {
   std::vector<std::pair<std::string, float>> text_bias;
 
   bool stream = false;
-  bool include_usage = false;   // a last chunk with the usage
-  bool split_reasoning = true;  // thoughts go to reasoning_content, not content
+  bool include_usage = false;       // a last chunk with the usage
+  bool parallel_tool_calls = true;  // false: at most one call in an answer
+  bool split_reasoning = true;      // thoughts go to reasoning_content, not content
 };
 
 /// `defaults` hold what the request does not set; `n_vocab` bounds token ids.

@@ -31,9 +31,12 @@ EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine,
       typed_text_(engine_->tokenizer().control_tokens()),
       sampling_(std::move(sampling)),
       info_(describe(*engine_, std::move(name))),
-      needs_object_arguments_(api::needs_object_arguments([this](const Json& messages) {
-        return template_->render(messages, nullptr, Json{{"add_generation_prompt", false}});
-      })) {}
+      needs_object_arguments_(api::needs_object_arguments([this](const Json& m) { return probe(m); })),
+      writes_tool_calls_(api::writes_tool_calls([this](const Json& m) { return probe(m); })) {}
+
+Result<std::string> EngineBackend::probe(const Json& messages) {
+  return template_->render(messages, nullptr, Json{{"add_generation_prompt", false}});
+}
 
 Result<chat::Rendered> EngineBackend::apply_template(const Json& messages, const Json& tools,
                                                      const Json& kwargs) {

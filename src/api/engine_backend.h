@@ -20,6 +20,7 @@ class EngineBackend : public Backend {
   const sampling::Params& default_sampling() const override { return sampling_; }
   Result<chat::Rendered> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override;
   bool needs_object_arguments() const override { return needs_object_arguments_; }
+  bool writes_tool_calls() const override { return writes_tool_calls_; }
   Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special,
                                         std::span<const size_t> never_control) const override;
   int32_t bos() const override;
@@ -28,12 +29,15 @@ class EngineBackend : public Backend {
                                    std::stop_token stop) override;
 
  private:
+  Result<std::string> probe(const Json& messages);
+
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<chat::TemplateEngine> template_;
   chat::TypedText typed_text_;
   sampling::Params sampling_;
   ModelInfo info_;
   bool needs_object_arguments_;
+  bool writes_tool_calls_;
 };
 
 }  // namespace packmule::api

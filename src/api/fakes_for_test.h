@@ -26,6 +26,7 @@ class FakeBackend : public Backend {
   std::optional<Error> generate_error;       // before the first piece
   std::optional<Error> generate_late_error;  // behind the last
   bool object_arguments = false;
+  bool tool_calls = true;
   int32_t bos_token = -1;
   bool block_until_stop = false;  // after the pieces, as a long generation would
   ModelInfo model{.name = "fake",
@@ -65,6 +66,7 @@ class FakeBackend : public Backend {
     return chat::Rendered{.text = out, .typed_control = typed_control};
   }
   bool needs_object_arguments() const override { return object_arguments; }
+  bool writes_tool_calls() const override { return tool_calls; }
   /// Bytes where no control token may begin are told from others by 1000 more.
   Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special,
                                         std::span<const size_t> never_control) const override {

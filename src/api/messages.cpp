@@ -86,6 +86,21 @@ ApiResult<Json> parse_message(const Json& message, const std::string& here) {
   return out;
 }
 
+constexpr const char* kProbedArguments = R"({"key":"probed-value"})";
+
+/// For templates to be tried on.
+Json conversation_with_call(Json arguments) {
+  return Json::array(
+      {{{"role", "user"}, {"content", "a"}},
+       {{"role", "assistant"},
+        {"content", ""},
+        {"tool_calls",
+         Json::array({{{"type", "function"},
+                       {"id", "call_1"},
+                       {"function", {{"name", "probe"}, {"arguments", std::move(arguments)}}}}})}},
+       {{"role", "tool"}, {"tool_call_id", "call_1"}, {"content", "b"}}});
+}
+
 }  // namespace
 
 ApiResult<Json> parse_messages(const Json& messages) {
@@ -137,23 +152,19 @@ ApiResult<Json> with_object_arguments(Json messages) {
 }
 
 bool needs_object_arguments(const std::function<Result<std::string>(const Json&)>& render) {
-  const auto conversation = [](Json arguments) {
-    return Json::array(
-        {{{"role", "user"}, {"content", "a"}},
-         {{"role", "assistant"},
-          {"content", ""},
-          {"tool_calls",
-           Json::array({{{"type", "function"},
-                         {"id", "call_1"},
-                         {"function", {{"name", "probe"}, {"arguments", std::move(arguments)}}}}})}},
-         {{"role", "tool"}, {"tool_call_id", "call_1"}, {"content", "b"}}});
-  };
   const auto shows_value = [&](Json arguments) {
-    const auto text = render(conversation(std::move(arguments)));
+    const auto text = render(conversation_with_call(std::move(arguments)));
     return text.has_value() && text->find("probed-value") != std::string::npos;
   };
-  const Json arguments = {{"key", "probed-value"}};
-  return !shows_value(arguments.dump()) && shows_value(arguments);
+  return !shows_value(kProbedArguments) && shows_value(Json::parse(kProbedArguments));
+}
+
+bool writes_tool_calls(const std::function<Result<std::string>(const Json&)>& render) {
+  const auto shows_tag = [&](Json arguments) {
+    const auto text = render(conversation_with_call(std::move(arguments)));
+    return text.has_value() && text->find("<tool_call>") != std::string::npos;
+  };
+  return shows_tag(kProbedArguments) || shows_tag(Json::parse(kProbedArguments));
 }
 
 }  // namespace packmule::api

@@ -29,4 +29,8 @@ namespace packmule::api {
 [[nodiscard]] bool needs_object_arguments(
     const std::function<Result<std::string>(const Json& messages)>& render);
 
+/// Finds out whether a template writes tool calls between <tool_call> and </tool_call>, in whatever form:
+/// what is looked for in answers (chat/tool_calls.h).
+[[nodiscard]] bool writes_tool_calls(const std::function<Result<std::string>(const Json& messages)>& render);
+
 }  // namespace packmule::api

@@ -3,43 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "api/fakes_for_test.h"
+#include "api/service_fixture_for_test.h"
 
 namespace packmule::api {
 namespace {
 
 using testing::HasSubstr;
-
-constexpr std::string_view kHi = R"("messages":[{"role":"user","content":"hi"}])";
-
-std::string chat_body(std::string_view more = "") {
-  return fmt::format("{{{}{}{}}}", kHi, more.empty() ? "" : ",", more);
-}
-
-struct Fixture {
-  explicit Fixture(ServiceOptions options = {}) : service(std::move(options)) {
-    auto owned = std::make_unique<FakeBackend>();
-    backend = owned.get();
-    service.set_backend(std::move(owned));
-  }
-  std::shared_ptr<FakeResponder> begin(std::string method, std::string target, std::string body = "",
-                                       Headers headers = {}) {
-    auto responder = std::make_shared<FakeResponder>();
-    service.handle({std::move(method), std::move(target), std::move(headers), std::move(body)}, responder);
-    return responder;
-  }
-  std::shared_ptr<FakeResponder> ask(std::string method, std::string target, std::string body = "",
-                                     Headers headers = {}) {
-    auto responder = begin(std::move(method), std::move(target), std::move(body), std::move(headers));
-    if (!responder->wait()) throw std::runtime_error("no answer");
-    return responder;
-  }
-  std::shared_ptr<FakeResponder> chat(std::string_view more = "") {
-    return ask("POST", "/v1/chat/completions", chat_body(more));
-  }
-  FakeBackend* backend;
-  Service service;
-};
 
 void expect_error(FakeResponder& r, int status, std::string_view type, std::string_view code) {
   EXPECT_EQ(r.status(), status) << r.body();
