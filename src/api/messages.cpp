@@ -160,11 +160,12 @@ bool needs_object_arguments(const std::function<Result<std::string>(const Json&)
 }
 
 bool writes_tool_calls(const std::function<Result<std::string>(const Json&)>& render) {
-  const auto shows_tag = [&](Json arguments) {
-    const auto text = render(conversation_with_call(std::move(arguments)));
+  const auto has_tag = [](const Result<std::string>& text) {
     return text.has_value() && text->find("<tool_call>") != std::string::npos;
   };
-  return shows_tag(kProbedArguments) || shows_tag(Json::parse(kProbedArguments));
+  const auto of_text = render(conversation_with_call(kProbedArguments));
+  const auto of_object = render(conversation_with_call(Json::parse(kProbedArguments)));
+  return has_tag(of_text) || has_tag(of_object) || (!of_text && !of_object);
 }
 
 }  // namespace packmule::api

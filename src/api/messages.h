@@ -30,7 +30,8 @@ namespace packmule::api {
     const std::function<Result<std::string>(const Json& messages)>& render);
 
 /// Finds out whether a template writes tool calls between <tool_call> and </tool_call>, in whatever form:
-/// what is looked for in answers (chat/tool_calls.h).
+/// what is looked for in answers (chat/tool_calls.h). A template that refuses the conversation it is tried on
+/// says nothing about that; true then, as a call that is not looked for would be lost.
 [[nodiscard]] bool writes_tool_calls(const std::function<Result<std::string>(const Json& messages)>& render);
 
 }  // namespace packmule::api

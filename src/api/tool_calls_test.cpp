@@ -4,6 +4,9 @@
 
 #include "api/messages.h"
 #include "api/service_fixture_for_test.h"
+#include "chat/messages.h"
+#include "chat/template_engine.h"
+#include "tests/support/test_data.h"
 
 namespace packmule::api {
 namespace {
@@ -212,7 +215,27 @@ TEST(ToolCalls, AreKnownToTemplatesThatWriteThem) {
     return "<tool_call>\n<function=probe>";
   };
   EXPECT_FALSE(writes_tool_calls(by_dump));
+  const auto by_nothing = [](const Json&) -> Result<std::string> {
+    return tl::unexpected(Error{ErrorKind::kInvalidArgument, "no user query found"});
+  };
   EXPECT_TRUE(writes_tool_calls(by_tag));
+  EXPECT_TRUE(writes_tool_calls(by_nothing));
+}
+
+TEST(ToolCalls, AreKnownToThePublishedTemplates) {
+  const auto written_by = [](std::string_view source) {
+    const auto engine = chat::TemplateEngine::create(source);
+    if (!engine) throw std::runtime_error(engine.error().message);
+    return writes_tool_calls(
+        [&](const Json& messages) { return (*engine)->render(messages, nullptr, Json::object()); });
+  };
+  EXPECT_FALSE(written_by(chat::kChatMlTemplate));
+  for (const char* name : {"Qwen3-Next-80B-A3B-Instruct.jinja", "Qwen3-Next-80B-A3B-Thinking.jinja",
+                           "Qwen3-Coder.jinja", "Qwen3-Coder-functions.jinja", "Qwen3-Coder-early.jinja",
+                           "Qwen3.jinja", "Qwen3.5.jinja", "Qwen3.6.jinja"})
+    if (const auto path = testing_support::find_template(name)) {
+      EXPECT_TRUE(written_by(testing_support::read_file(*path))) << name;
+    }
 }
 
 }  // namespace

@@ -30,7 +30,8 @@ namespace packmule::chat {
 
 /// Reads a call from behind `<function=NAME>` through `</function>`, or up to what ends it in its place.
 /// String values go out while they arrive, others when they are closed. A call that the text's end cuts off
-/// gets what is there of it, as complete JSON. Text between the parameters goes out as text.
+/// gets what is there of it, as complete JSON; a tag in which the text ends is dropped. Text between the
+/// parameters goes out as text.
 Task<void> xml_call(Input& in, CallOutput& out, const ToolSchemas& tools, std::string name);
 
 }  // namespace packmule::chat
