@@ -44,37 +44,22 @@ def request(question, max_tokens=256):
     return json.loads(json.dumps(body))
 
 
-def parse_call(text, schema, json_calls):
+def only_call(message):
     """-> (name, arguments) of an answer that is one call and nothing else, else None."""
-    inside = re.fullmatch(r"<tool_call>\n(.*)\n</tool_call>", text.strip(), re.S)
-    if not inside:
+    calls = message.get("tool_calls") or []
+    if len(calls) != 1 or message.get("content"):
         return None
-    if json_calls:
-        try:
-            call = json.loads(inside[1])
-            return call["name"], call["arguments"]
-        except (ValueError, KeyError, TypeError):
-            return None
-    function = re.fullmatch(r"<function=([^>\n]+)>\n(.*)</function>", inside[1], re.S)
-    if not function:
+    try:
+        return calls[0]["function"]["name"], json.loads(calls[0]["function"]["arguments"])
+    except ValueError:
         return None
-    body, arguments = function[2], {}
-    if re.sub(r"<parameter=[^>\n]+>\n.*?\n</parameter>\n", "", body, flags=re.S):
-        return None
-    for key, value in re.findall(r"<parameter=([^>\n]+)>\n(.*?)\n</parameter>\n", body, re.S):
-        kind = schema.get(function[1], {}).get(key, {}).get("type", "string")
-        try:
-            arguments[key] = value if kind == "string" else json.loads(value)
-        except ValueError:
-            arguments[key] = value
-    return function[1], arguments
 
 
-def right(question, answer):
-    talk, check = question["talk"], question["check"]
+def right(question, message):
+    """Whether the server's message is the answer that was asked for."""
+    talk, check, answer = question["talk"], question["check"], message.get("content") or ""
     if isinstance(check, dict):
-        schema = {t["function"]["name"]: t["function"]["parameters"]["properties"] for t in talk["tools"]}
-        found = parse_call(answer, schema, talk.get("json_calls", False))
+        found = only_call(message)
         same = lambda x: json.dumps(x, sort_keys=True)  # the order of arguments is free, 1 is neither 1.0 nor true
         return found is not None and found[0] == check["call"] and same(found[1]) == same(check["arguments"])
     if isinstance(check, list):
