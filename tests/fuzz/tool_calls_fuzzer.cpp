@@ -22,7 +22,8 @@ void require(bool holds, const char* what) {
 }
 
 const Json& tools() {
-  static const Json list = Json::parse(R"([{"type": "function", "function": {"name": "f", "parameters": {"properties": {
+  static const Json list =
+      Json::parse(R"([{"type": "function", "function": {"name": "f", "parameters": {"properties": {
       "a": {"type": "string"},
       "b": {"type": ["integer", "object"]},
       "c": {"anyOf": [{"type": "null"}, {"type": "array"}]}}}}}])");
