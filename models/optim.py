@@ -6,6 +6,8 @@ of a step's time. Experts are a batch of matrices.
 """
 import torch
 
+import ops
+
 
 def orthogonal(g, steps=5):
     """g [n, rows, cols] -> about U Vᵀ of each matrix's singular value decomposition."""
@@ -14,8 +16,10 @@ def orthogonal(g, steps=5):
     if flipped:
         x = x.transpose(1, 2)
     for _ in range(steps):
-        a = x @ x.transpose(1, 2)
-        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        factor = ops.rounded(x)
+        a = factor @ factor.transpose(1, 2)
+        b = (a @ a).to(x.dtype).mul_(2.0315).add_(a, alpha=-4.7750)
+        x = (ops.rounded(b) @ factor).to(x.dtype).add_(x, alpha=3.4445)
     return x.transpose(1, 2) if flipped else x
 
 

@@ -17,6 +17,7 @@ import torch
 
 import checkpoint
 import data
+import ops
 import optim
 from model import Config, Model
 from ops import HeadLoss
@@ -81,6 +82,7 @@ class Run:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
         n = 1 if self.device == "cuda" else a.processes
+        ops.product_dtype = None if self.device == "cuda" else ops.fast_products()
         self.path, self.log_path = a.out / "checkpoint.pt", a.out / "train.csv"
         self.tokenizer = Tokenizer()
         torch.manual_seed(1)
