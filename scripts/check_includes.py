@@ -14,6 +14,7 @@ ALLOWED = {
     "gguf": {"base", "quant"},
     "placement": {"base", "quant", "gguf"},
     "kernels": {"base", "quant"},
+    "calibration": {"base", "quant", "kernels", "placement"},
     "cache": {"base", "quant"},
     "model": {"base", "quant", "gguf", "kernels", "cache"},
     "text": {"base", "gguf"},
@@ -23,7 +24,7 @@ ALLOWED = {
     "api": {"base", "engine", "chat", "text", "sampling"},
     "server": {"base", "api"},
     "cli": {"base", "quant", "gguf", "kernels", "cache", "model", "text", "chat", "sampling", "engine", "api",
-            "server", "placement"},
+            "server", "placement", "calibration"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 BOOST = re.compile(r"^\s*#\s*include\s+<boost/")

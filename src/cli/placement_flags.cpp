@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "base/cpu.h"
 #include "base/system_memory.h"
@@ -227,20 +228,16 @@ void add_placement_flags(CLI::App& verb, PlacementFlags& flags) {
           "Free memory of the host (default: what the system says)")
       ->type_name("SIZE")
       ->group(kMachine);
-  verb.add_option_function<std::string>(
-          "--host-bandwidth",
-          [&flags](const std::string& text) {
-            flags.measure_host = text == "measure";
-            if (flags.measure_host) return;
-            std::string_view rest = text;
-            const auto value = take_number(rest);
-            if (!value || !rest.empty() || *value <= 0 || *value > kMostSpeed)
-              wrong("--host-bandwidth",
-                    fmt::format("expected GB/s above 0, or 'measure', found '{}'", printable(text, 40)));
-            flags.host_gb_s = *value;
-          },
-          "GB/s at which the CPU reads weights (default 40), or 'measure': tried out for a second")
-      ->type_name("GB/S|measure")
+  add_speed(verb, "--host-bandwidth", flags.host_gb_s,
+            "GB/s at which the CPU reads weights (default: measured)");
+  verb.add_option("--calibrate", flags.calibrate,
+                  "Measure this CPU: what is not known yet, everything anew, or nothing")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, calibration::When>{{"auto", calibration::When::kAuto},
+                                                   {"always", calibration::When::kAlways},
+                                                   {"never", calibration::When::kNever}}))
+      ->type_name("auto|always|never")
+      ->default_str("auto")
       ->group(kMachine);
   add_speed(verb, "--disk", flags.disk_gb_s, "GB/s of the disk (default 2)");
 }
@@ -249,8 +246,8 @@ Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads
   placement::Machine machine;
   machine.disk_bytes_s = flags.disk_gb_s.value_or(placement::kDefaultDiskBytesS * 1e-9) * 1e9;
   PACKMULE_TRY(const Isa isa, choose_isa());
-  placement::Processor& host =
-      machine.processors.emplace_back(placement::default_host(n_threads, isa == Isa::kAvx512));
+  placement::Processor& host = machine.processors.emplace_back(
+      placement::default_host(n_threads, isa == Isa::kAvx512 || isa == Isa::kAmx));
   host.words = "this machine";
   // Where neither the system nor a cgroup says how much there is, no sum may overflow.
   host.free_bytes =

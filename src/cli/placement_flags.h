@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "calibration/host.h"
 #include "placement/machine.h"
 #include "placement/rules.h"
 
@@ -33,7 +34,7 @@ struct PlacementFlags {
   std::vector<double> device_gb_s, device_tflops, pcie_gb_s;  // one for all devices, or one each
   std::optional<int64_t> host_memory_bytes;
   std::optional<double> host_gb_s, disk_gb_s;
-  bool measure_host = false;  // --host-bandwidth measure; the caller does it
+  calibration::When calibrate = calibration::When::kAuto;  // the caller does it
   std::optional<int64_t> reserve_bytes;
   double reserve_percent = 10;
 };

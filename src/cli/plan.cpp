@@ -5,13 +5,14 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "base/cpu.h"
-#include "base/read_speed.h"
-#include "base/thread_pool.h"
 #include "cache/sequence.h"
+#include "calibration/speed_file.h"
 #include "cli/common_flags.h"
 #include "cli/placement_flags.h"
 #include "cli/plan_report.h"
@@ -124,14 +125,34 @@ class Demands {
   int64_t n_sequences_;
 };
 
-/// Bytes a second at which the CPU reads weights.
-Result<double> measured_host(int n_threads) {
-  // Of a streaming read decoding reaches so much (docs/performance.md).
-  constexpr double kReached = 0.88;
-  constexpr int64_t kMeasuredBytes = int64_t{512} << 20;
-  ThreadPool pool(n_threads);
-  PACKMULE_TRY(const ReadSpeed speed, measure_read_speed(pool, kMeasuredBytes, 5));
-  return kReached * speed.median();
+/// The formats that a token's weights are read in, the one with most bytes first.
+std::vector<quant::Type> formats_in_use(const placement::Inventory& inventory) {
+  std::map<quant::Type, int64_t> bytes;
+  for (const placement::Tensor& tensor : inventory.tensors)
+    if (tensor.part != placement::Part::kUnused && tensor.part != placement::Part::kEmbedding &&
+        tensor.part != placement::Part::kMixerSmall)
+      bytes[tensor.type] += tensor.bytes_per_token;
+  std::vector<quant::Type> types;
+  for (const auto& [type, _] : bytes) types.push_back(type);
+  std::ranges::stable_sort(types, std::greater{}, [&](quant::Type type) { return bytes[type]; });
+  return types;
+}
+
+/// Puts measured speeds in the place of the host's defaults; a speed that a flag gives stays.
+Result<calibration::Outcome> measure_host(const PlacementFlags& flags, const model::Hparams& h,
+                                          const engine::EngineOptions& options, Isa isa,
+                                          const placement::Inventory& inventory, placement::Processor& host) {
+  const calibration::Wanted wanted{
+      .weights = formats_in_use(inventory),
+      .repacked =
+          options.load_mode == model::LoadMode::kAuto || options.load_mode == model::LoadMode::kRepack,
+      .attention = {options.k_type, options.v_type, h.head_dim, h.n_heads / h.n_kv_heads}};
+  PACKMULE_TRY(const calibration::Outcome outcome,
+               calibration::calibrate_host(wanted, isa, options.n_threads, flags.calibrate,
+                                           calibration::default_speed_file(), host));
+  if (!outcome.warning.empty()) fmt::print(stderr, "warning: {}\n", outcome.warning);
+  if (flags.host_gb_s) host.read_bytes_s = *flags.host_gb_s * 1e9;
+  return outcome;
 }
 
 Status print(const std::string& text) {
@@ -158,10 +179,8 @@ Status plan(const PlanOptions& options) {
   PACKMULE_TRY(request.demand, demands.of(engine));
   request.inventory = placement::Inventory::make(shape_of(hparams), file.tensors());
   PACKMULE_TRY(request.machine, machine_of(options.placement, engine.n_threads));
-  if (options.placement.measure_host) {
-    PACKMULE_TRY(request.machine.processors[placement::kHost].read_bytes_s, measured_host(engine.n_threads));
-    report.host_measured = true;
-  }
+  PACKMULE_TRY(report.calibration, measure_host(options.placement, hparams, engine, isa, request.inventory,
+                                                request.machine.processors[placement::kHost]));
   PACKMULE_TRY(request.rules, rules_of(options.placement, request.machine));
   request.depth = std::min(options.depth, engine.ctx_size - 1);
   auto made = placement::plan(request);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration/host.h"
 #include "placement/explain.h"
 #include "placement/planner.h"
 
@@ -15,7 +16,7 @@ struct PlanReport {
   std::string k_type, v_type;
   int n_threads = 0;
   std::string isa;
-  bool host_measured = false;  // the CPU's read speed
+  calibration::Outcome calibration;  // of the host
   placement::Request request;
   placement::Plan plan;
   std::vector<placement::RuleReport> rules;

@@ -30,6 +30,8 @@ class Plan : public testing::Test {
 
   static Output plan(std::vector<std::string> args) {
     args.insert(args.begin(), {"plan", "--model", file(), "--host-memory", "64G"});
+    if (std::ranges::find(args, "--calibrate") == args.end())
+      args.insert(args.end(), {"--calibrate", "never"});
     return run(std::move(args));
   }
   static Json json(std::vector<std::string> args) {
@@ -113,14 +115,15 @@ TEST_F(Plan, RefusesWhatDoesNotFitWithFlagsThatHelp) {
   EXPECT_THAT(output.err, HasSubstr("does not fit, nothing was loaded: GPU0 needs"));
   EXPECT_THAT(output.err, HasSubstr("--cpu-moe"));
   EXPECT_EQ(plan({"--device-memory", "8G", "-ngl", "99", "--cpu-moe"}).exit_code, kExitOk);
-  const Output context =
-      run({"plan", "-m", file(), "--host-memory", "6G", "-c", "262144", "--load-mode", "mmap"});
+  const Output context = run({"plan", "--calibrate", "never", "-m", file(), "--host-memory", "6G", "-c",
+                              "262144", "--load-mode", "mmap"});
   EXPECT_EQ(context.exit_code, kExitError);
   EXPECT_THAT(context.err, HasSubstr("-ctk q8_0 -ctv q8_0"));
   EXPECT_THAT(context.err, HasSubstr("-c 131072"));
-  const Output copied = run({"plan", "-m", file(), "--host-memory", "32G", "--no-mmap"});
+  const Output copied =
+      run({"plan", "--calibrate", "never", "-m", file(), "--host-memory", "32G", "--no-mmap"});
   EXPECT_THAT(copied.err, HasSubstr("--load-mode mmap"));
-  EXPECT_EQ(run({"plan", "-m", file(), "--host-memory", "32G"}).exit_code, kExitOk);
+  EXPECT_EQ(run({"plan", "--calibrate", "never", "-m", file(), "--host-memory", "32G"}).exit_code, kExitOk);
 }
 
 TEST_F(Plan, SaysWhatFlagsOfTheCommandLineAreWrong) {
@@ -162,12 +165,19 @@ TEST_F(Plan, NamesWhatLiesApart) {
   EXPECT_THAT(out, HasSubstr("not in the same place"));
 }
 
-TEST_F(Plan, MeasuresTheHostWhenAsked) {
-  const Json json = Plan::json({"--host-bandwidth", "measure"});
-  EXPECT_TRUE(json["host_read_speed_measured"].get<bool>());
-  EXPECT_GT(json["machine"][0]["read_gb_s"].get<double>(), 0);
-  EXPECT_NE(json["machine"][0]["read_gb_s"], 40);
-  EXPECT_EQ(Plan::json({"--host-bandwidth", "55"})["machine"][0]["read_gb_s"], 55);
+TEST_F(Plan, MeasuresTheHostOnceAndKeepsTheResult) {
+  const auto read = [](const Json& json) { return json["machine"][0]["read_gb_s"].get<double>(); };
+  setenv("XDG_CACHE_HOME", fs::path(file()).parent_path().c_str(), 1);
+  const Json first = Plan::json({"--calibrate", "auto"});
+  const Json second = Plan::json({"--calibrate", "auto"});
+  unsetenv("XDG_CACHE_HOME");
+  EXPECT_EQ(first["host_speeds"], "measured");
+  EXPECT_GT(read(first), 0);
+  EXPECT_EQ(read(second), read(first)) << "the second run measures again";
+  const Json never = Plan::json({});
+  EXPECT_EQ(never["host_speeds"], "default");
+  EXPECT_EQ(read(never), 40);
+  EXPECT_EQ(read(Plan::json({"--host-bandwidth", "55"})), 55);
 }
 
 /// What is planned for the CPU is what an engine with the same flags allocates.
@@ -178,8 +188,8 @@ TEST(PlanOfASmallModel, IsWhatTheEngineTakes) {
     for (const auto& [k_type, v_type] : {std::pair("f16", "f16"), std::pair("q8_0", "f32")}) {
       const std::string path = fs::path(*folder) / name;
       if (!fs::exists(path)) continue;
-      const Output output = run({"plan", "-m", path, "-t", "2", "-c", "1000", "-ub", "100", "-ctk", k_type,
-                                 "-ctv", v_type, "--load-mode", "copy", "--json"});
+      const Output output = run({"plan", "--calibrate", "never", "-m", path, "-t", "2", "-c", "1000", "-ub",
+                                 "100", "-ctk", k_type, "-ctv", v_type, "--load-mode", "copy", "--json"});
       ASSERT_EQ(output.exit_code, kExitOk) << output.err;
       const Json json = Json::parse(output.out);
       engine::EngineOptions options;

@@ -77,8 +77,15 @@ class Text {
       line("  {:<5} {}: {} free, {} of them reserve; {}", processor.name, processor.words,
            gigabytes(processor.free_bytes), gigabytes(processor.reserve_bytes), speeds);
     }
-    line("  speeds are defaults or what flags say, not measurements{}",
-         report_.host_measured ? ", but for the one at which the CPU reads" : "");
+    const calibration::Outcome& measured = report_.calibration;
+    const std::string_view others =
+        machine_.n_devices() > 0 ? "; the devices' are defaults or what flags say" : "";
+    if (measured.n_measured > 0)
+      line("  the CPU's speeds have just been measured{}", others);
+    else if (measured.n_known > 0)
+      line("  the CPU's speeds were measured earlier (--calibrate always: again){}", others);
+    else
+      line("  speeds are defaults or what flags say, not measurements");
     if (machine_.n_devices() > 0)
       line("  packmule does not compute on graphics devices yet: this is what would go where");
   }
