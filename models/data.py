@@ -44,25 +44,25 @@ class Phase:
 
 
 EVERYTHING = {
-    "copy": 1,
-    "look_up": 1,
-    "near": 1.5,
+    "copy": 2.5,
+    "look_up": 2,
+    "near": 2,
     "far": 2,
     "count": 1,
-    "add": 2,
-    "story": 1,
+    "add": 1.5,
+    "story": 0.7,
     "tell": 0.7,
     "json": 1,
     "list": 1,
     "talk": 0.2,
     "unknown": 0.3,
-    "call": 3,
+    "call": 3.5,
     "no_call": 0.5,
-    "text": 6,
+    "text": 5,
 }
 PHASES = [
     Phase(450, 192, 192, {"copy": 4, "look_up": 5, "near": 3, "list": 1, "count": 0.5, "json": 0.5, "text": 1.5}),
-    Phase(400, 384, 384, {**EVERYTHING, "copy": 2, "look_up": 2, "near": 2, "far": 1, "text": 4}),
+    Phase(400, 384, 384, {**EVERYTHING, "far": 1, "text": 4}),
     Phase(300, 512, 1024, EVERYTHING),
     Phase(300, 512, 4096, {**EVERYTHING, "far": 1}),
     Phase(10**9, 512, 8192, {**EVERYTHING, "far": 1}),
