@@ -12,7 +12,8 @@ constexpr int64_t kRows = 512, kColumns = 2048;  // gate and up of an expert
 /// Of a phase: about what one token's experts have.
 constexpr int64_t kMatricesAtOnce = 16;
 constexpr int64_t kBlockRows = 128;
-constexpr int64_t kPromptTokens = 64;
+/// That an expert of 512, of which 10 are used, gets of a ubatch of 2,048.
+constexpr int64_t kPromptTokens = 40;
 constexpr int64_t kPageTokens = 64;
 constexpr int64_t kSpanTokens = 4096;
 

@@ -32,7 +32,7 @@ class Measure {
   /// Bytes a second of weights in this format, as decoding reads them: one token, matrices of 512 x 2,048.
   /// `in_strips`: repacked; the format must have strips (kernels.h).
   [[nodiscard]] double decode_bytes_s(const quant::Format& format, bool in_strips) const;
-  /// Multiplications and additions, counted as one, a second in prompts: 64 tokens, the same matrices.
+  /// Multiplications and additions, counted as one, a second in prompts: 40 tokens, the same matrices.
   [[nodiscard]] double multiply_adds_s(const quant::Format& format, bool in_strips) const;
   /// Bytes a second of K and V rows that attention reads for one token in a long context.
   [[nodiscard]] double attention_bytes_s(const AttentionShape& shape) const;
