@@ -7,16 +7,17 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/utf8.h"
 #include "cli/cache_flags.h"
+#include "cli/placement_flags.h"
 
 namespace packmule::cli {
 namespace {
 
-constexpr const char* kGpuLayers = "--n-gpu-layers,--gpu-layers";
 constexpr const char* kNoEffect = " (accepted, changes nothing)";
 
 const std::map<std::string, model::LoadMode> kLoadModes = {{"auto", model::LoadMode::kAuto},
@@ -27,19 +28,18 @@ const std::map<std::string, model::LoadMode> kLoadModes = {{"auto", model::LoadM
 const std::map<std::string, Numa> kNumaModes = {
     {"distribute", Numa::kDistribute}, {"isolate", Numa::kIsolate}, {"numactl", Numa::kNumactl}};
 
-/// A flag of the family whose answer is "not on a GPU yet".
-void add_gpu_flag(CLI::App& verb, const std::string& flag, const char* what) {
-  verb.add_option_function<std::string>(
-          flag,
-          [flag](const std::string& value) {
-            if (flag == kGpuLayers && value == "0") return;
-            throw CLI::ValidationError(
-                flag.substr(0, flag.find(',')),
-                fmt::format("'{}': packmule computes on the CPU only, as yet; leave the flag out",
-                            printable(value, 40)));
-          },
-          what)
-      ->group("Not there yet");
+/// What rules about graphics devices come to as long as packmule computes on the CPU: they are read and
+/// checked, and one line says what happens to them.
+void check_on_cpu(const PlacementFlags& flags) {
+  const auto machine = machine_of(flags, 1);
+  if (!machine) throw CLI::ValidationError(machine.error().message);
+  const auto rules = rules_of(flags, *machine);
+  if (!rules) throw CLI::ValidationError(rules.error().message);
+  if (rules->n_gpu_layers.value_or(0) > 0)
+    fmt::print(stderr,
+               "note: -ngl has no effect: packmule does not compute on graphics devices yet, everything is "
+               "on the CPU "
+               "('packmule plan' shows what would go where)\n");
 }
 
 /// "1234+0.5", "1234-2", "1234-inf": a token id, and what is added to its logit.
@@ -86,9 +86,10 @@ void add_engine_flags(CLI::App& verb, engine::EngineOptions& options) {
   verb.add_flag_callback(
       "--no-mmap", [&options] { options.load_mode = model::LoadMode::kRepack; },
       "The same as --load-mode repack");
-  verb.add_option("--numa", options.numa,
-                  "Machines of several nodes: distribute (memory over all), isolate (threads on one), numactl (as "
-                  "arranged)")
+  verb.add_option(
+          "--numa", options.numa,
+          "Machines of several nodes: distribute (memory over all), isolate (threads on one), numactl (as "
+          "arranged)")
       ->transform(CLI::CheckedTransformer(kNumaModes))
       ->type_name("MODE");
 
@@ -110,17 +111,9 @@ void add_engine_flags(CLI::App& verb, engine::EngineOptions& options) {
 
 void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
   add_engine_flags(verb, options);
-  add_gpu_flag(verb, kGpuLayers, "Layers on the GPU (-ngl): only 0");
-  add_gpu_flag(verb, "--override-tensor", "Where tensors go, by pattern (-ot)");
-  add_gpu_flag(verb, "--n-cpu-moe", "Layers whose experts stay on the CPU (-ncmoe)");
-  verb.add_flag_callback(
-          "--cpu-moe",
-          [] {
-            throw CLI::ValidationError("--cpu-moe",
-                                       "packmule computes on the CPU only, as yet; leave the flag out");
-          },
-          "All experts on the CPU (-cmoe)")
-      ->group("Not there yet");
+  const auto placement = std::make_shared<PlacementFlags>();
+  add_rule_flags(verb, *placement);
+  verb.parse_complete_callback([placement] { check_on_cpu(*placement); });
 }
 
 void add_context_flag(CLI::App& verb, engine::EngineOptions& options) {
@@ -189,7 +182,8 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
 void add_flags_without_effect(CLI::App& verb) {
   verb.add_flag_callback(
       "--jinja", [] {}, std::string("Chat templates are always rendered by Jinja") + kNoEffect);
-  verb.add_flag_callback("--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
+  verb.add_flag_callback(
+      "--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
 }
 
 void add_accepted_flags(CLI::App& verb) {

@@ -16,7 +16,7 @@
 
 namespace packmule::cli {
 
-/// -m, -t, -b, -ub, -ctk, -ctv; accepts -fa, -tb; refuses GPU placement (-ngl other than 0, -ot ...).
+/// -m, -t, -b, -ub, -ctk, -ctv, and the rules of placement (-ngl, -ot ...), which are checked; accepts -fa, -tb.
 void add_model_flags(CLI::App& verb, engine::EngineOptions& options);
 
 /// The same without a word about placement.

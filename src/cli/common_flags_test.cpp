@@ -116,7 +116,12 @@ TEST(CommonFlags, AcceptWhatChangesNothing) {
                                              {"--flash-attn", "auto", "-c", "5"},
                                              {"-fa", "-c", "5"},
                                              {"-tb", "4"},
-                                             {"-ngl", "0"}})
+                                             {"-ngl", "99"},
+                                             {"-ot", "exps=CPU"},
+                                             {"-cmoe"},
+                                             {"-ncmoe", "3"},
+                                             {"-nkvo"},
+                                             {"-dev", "none"}})
     EXPECT_EQ(parse(args).error, "") << testing::PrintToString(args);
 }
 
@@ -126,11 +131,10 @@ TEST(CommonFlags, RefuseWithAReason) {
     const char* reason;
   } cases[] = {
       {{"-np", "2"}, "one request at a time"},
-      {{"-ngl", "99"}, "CPU only"},
-      {{"--gpu-layers", "1"}, "CPU only"},
-      {{"-ot", "exps=CPU"}, "CPU only"},
-      {{"-cmoe"}, "CPU only"},
-      {{"-ncmoe", "3"}, "CPU only"},
+      {{"-ngl", "many"}, "--n-gpu-layers"},
+      {{"-ot", "exps=CUDA0"}, "CUDA0"},
+      {{"-ot", "(=CPU"}, "--override-tensor"},
+      {{"-dev", "GPU0"}, "there is no device"},
       {{"-fa", "perhaps"}, "perhaps"},
       {{"-ctk", "q6_k"}, "expected one of"},
       {{"-c", "-1"}, "--ctx-size"},

@@ -114,7 +114,7 @@ Status keep_named_devices(const std::string& names, placement::Machine& machine)
     if (where <= placement::kHost)
       return fail(ErrorKind::kInvalidArgument, "--device: there is no device '{}'; there is {}{}",
                   printable(name, 40), machine.names(),
-                  machine.n_devices() == 0 ? "; --device-memory 8G imagines one" : "");
+                  machine.n_devices() == 0 ? "; 'packmule plan' can imagine one: --device-memory 8G" : "");
     if (std::ranges::any_of(kept, [&](const auto& p) { return p.name == machine.at(where).name; }))
       return fail(ErrorKind::kInvalidArgument, "--device: '{}' is named twice", printable(name, 40));
     kept.push_back(machine.at(where));
@@ -144,7 +144,7 @@ Result<int64_t> parse_size(std::string_view text) {
   return static_cast<int64_t>(bytes);
 }
 
-void add_placement_flags(CLI::App& verb, PlacementFlags& flags) {
+void add_rule_flags(CLI::App& verb, PlacementFlags& flags) {
   using Override = PlacementFlags::Override;
   verb.add_option_function<std::string>(
           "--n-gpu-layers,--gpu-layers",
@@ -201,7 +201,9 @@ void add_placement_flags(CLI::App& verb, PlacementFlags& flags) {
           "Memory left alone, of each kind: a size like 1G, or a percentage of what is free (default 10%)")
       ->type_name("SIZE|PERCENT%")
       ->group(kPlacement);
+}
 
+void add_machine_flags(CLI::App& verb, PlacementFlags& flags) {
   verb.add_option_function<std::string>(
           "--device-memory",
           [&flags](const std::string& text) {

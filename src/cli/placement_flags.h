@@ -39,8 +39,11 @@ struct PlacementFlags {
   double reserve_percent = 10;
 };
 
-/// Declares them; values that are wrong by themselves are errors of the command line.
-void add_placement_flags(CLI::App& verb, PlacementFlags& flags);
+/// What the user says about placement: -ngl, -ot, --cpu-moe, --n-cpu-moe, --no-kv-offload, --device, --reserve.
+/// Values that are wrong by themselves are errors of the command line.
+void add_rule_flags(CLI::App& verb, PlacementFlags& flags);
+/// The machine that a plan is made for: --device-memory and the like.
+void add_machine_flags(CLI::App& verb, PlacementFlags& flags);
 
 /// The machine that the flags and the system describe. An error names the flag.
 [[nodiscard]] Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads);

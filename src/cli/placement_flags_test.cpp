@@ -19,7 +19,8 @@ Parsed parse(std::vector<std::string> args) {
   Parsed parsed;
   CLI::App app;
   app.option_defaults()->take_last();
-  add_placement_flags(app, parsed.flags);
+  add_rule_flags(app, parsed.flags);
+  add_machine_flags(app, parsed.flags);
   args = with_long_names(std::move(args));
   std::reverse(args.begin(), args.end());
   try {
@@ -115,7 +116,7 @@ TEST(PlacementFlags, NameWhatIsWrong) {
   };
   for (const auto& c : cases)
     EXPECT_THAT(parse(c.args).error, HasSubstr(c.words)) << testing::PrintToString(c.args);
-  EXPECT_THAT(machine_error({"-dev", "GPU0"}), HasSubstr("--device-memory 8G imagines one"));
+  EXPECT_THAT(machine_error({"-dev", "GPU0"}), HasSubstr("can imagine one: --device-memory 8G"));
   EXPECT_THAT(machine_error({"--device-memory", "8G", "-dev", "GPU1"}), HasSubstr("there is CPU, GPU0"));
   EXPECT_THAT(machine_error({"--device-memory", "8G", "-dev", "GPU0,Vulkan0"}), HasSubstr("named twice"));
   EXPECT_THAT(machine_error({"--device-memory", "8G,8G,8G", "--pcie", "1,2"}), HasSubstr("one number or 3"));

@@ -215,7 +215,8 @@ void add_plan(CLI::App& app, Action& chosen) {
       app.add_subcommand("plan", "Show what would go where and how fast it would be, without loading");
   add_engine_flags(*verb, options->engine);
   add_context_flag(*verb, options->engine);
-  add_placement_flags(*verb, options->placement);
+  add_rule_flags(*verb, options->placement);
+  add_machine_flags(*verb, options->placement);
   add_sampling_flags(*verb, options->sampling);
   add_flags_without_effect(*verb);
   verb->add_option("--parallel", options->n_sequences,

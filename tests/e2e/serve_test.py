@@ -372,8 +372,22 @@ class LifeTest(unittest.TestCase):
         self.assertEqual(missing.returncode, 1)
         self.assertRegex(missing.stderr, r"packmule: error: .*/nonexistent\.gguf")
 
+    def test_commands_of_llama_server(self):
+        """Two commands as people publish them, with packmule's name in front."""
+        both = ["--ctx-size", "2048", "--jinja", "--flash-attn", "1", "-ngl", "99", "-ctk", "q4_1", "-ctv", "q4_1",
+                "-ot", r"\.([0-1][2-9]|[2-9][0-9]|[0-9][0-9][0-9])\.ffn_(up|down|gate)_exps.=CPU",
+                "-b", "16384", "-ub", "1024", "--no-webui", "-np", "1"]
+        for sampling in (["--temp", "1.0", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.01",
+                          "--repeat-penalty", "1.0"],
+                         ["--temp", "0.7", "--top-k", "20", "--top-p", "0.8", "--min-p", "0.0"]):
+            server = Server(*both, *sampling)
+            status, answer = server.chat(max_tokens=5)
+            self.assertEqual(status, 200, answer)
+            self.assertEqual(server.stop(), 0)
+            self.assertIn("-ngl has no effect", server.log())
+
     def test_wrong_flags(self):
-        for flags in (["--port", "65536"], ["--temp", "warm"], ["--frob"]):
+        for flags in (["--port", "65536"], ["--temp", "warm"], ["--frob"], ["-ot", "exps=CUDA0"]):
             run = subprocess.run([PACKMULE, "serve", "-m", MODEL, *flags], capture_output=True, text=True,
                                  timeout=PATIENCE)
             self.assertEqual(run.returncode, 2, run.stderr)
