@@ -64,8 +64,8 @@ PHASES = [
     Phase(450, 192, 192, {"copy": 4, "look_up": 5, "near": 3, "list": 1, "count": 0.5, "json": 0.5, "text": 1.5}),
     Phase(400, 384, 384, {**EVERYTHING, "far": 1, "text": 4}),
     Phase(300, 512, 1024, EVERYTHING),
-    Phase(300, 512, 4096, {**EVERYTHING, "far": 1}),
-    Phase(10**9, 512, 8192, {**EVERYTHING, "far": 1}),
+    Phase(250, 512, 4096, {**EVERYTHING, "far": 1}),
+    Phase(10**9, 512, 8192, {**EVERYTHING, "copy": 4, "near": 3, "far": 1.5, "count": 0.5, "add": 0.7, "text": 4}),
 ]
 
 
