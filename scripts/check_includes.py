@@ -15,6 +15,7 @@ ALLOWED = {
     "placement": {"base", "quant", "gguf"},
     "kernels": {"base", "quant"},
     "calibration": {"base", "quant", "kernels", "placement"},
+    "vulkan": {"base", "quant"},
     "cache": {"base", "quant"},
     "model": {"base", "quant", "gguf", "kernels", "cache"},
     "text": {"base", "gguf"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "api": {"base", "engine", "chat", "text", "sampling"},
     "server": {"base", "api"},
     "cli": {"base", "quant", "gguf", "kernels", "cache", "model", "text", "chat", "sampling", "engine", "api",
-            "server", "placement", "calibration"},
+            "server", "placement", "calibration", "vulkan"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 BOOST = re.compile(r"^\s*#\s*include\s+<boost/")

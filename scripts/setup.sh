@@ -11,10 +11,14 @@ packages=(
   # libraries
   libboost1.81-dev libcli11-dev libedit-dev libexpected-dev libfmt-dev libicu-dev libpcre2-dev libspdlog-dev
   libssl-dev nlohmann-json3-dev
+  # graphics devices: headers, loader at run time, shader compiler
+  glslc libvulkan1 libvulkan-dev libvulkan-volk-dev
   # run time: chat templates are rendered by Jinja2 itself
   python3 python3-jinja2
   # tests and benchmarks
   libbenchmark-dev libgmock-dev libgtest-dev python3-numpy
+  # lavapipe, a Vulkan device on the processor, and the layer that checks its use
+  mesa-vulkan-drivers vulkan-validationlayers
 )
 case "${1:-}" in
   fuzz) packages+=(clang-19 libclang-rt-19-dev) ;;

@@ -1,0 +1,144 @@
+#include "vulkan/device.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "vulkan/arena_layout.h"
+
+namespace packmule::vulkan {
+namespace {
+
+/// The family to compute with: one that does nothing else if there is one (graphics work of other programs
+/// does not hold it up), else the first that can.
+uint32_t choose_family(VkPhysicalDevice device) {
+  uint32_t count = 0;
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
+  std::vector<VkQueueFamilyProperties> families(count);
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
+  uint32_t first = count;
+  for (uint32_t i = 0; i < count; ++i) {
+    if ((families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) == 0) continue;
+    if ((families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) == 0) return i;
+    first = std::min(first, i);
+  }
+  return first;
+}
+
+}  // namespace
+
+Device::Device(std::shared_ptr<Instance> instance, const DeviceInfo& info, int64_t budget)
+    : instance_(std::move(instance)), info_(info), budget_(info.id, budget) {}
+
+Device::~Device() {
+  if (device_ == VK_NULL_HANDLE) return;
+  if (table_.vkDeviceWaitIdle != nullptr) table_.vkDeviceWaitIdle(device_);
+  if (timeline_ != VK_NULL_HANDLE) table_.vkDestroySemaphore(device_, timeline_, nullptr);
+  if (command_pool_ != VK_NULL_HANDLE) table_.vkDestroyCommandPool(device_, command_pool_, nullptr);
+  table_.vkDestroyDevice(device_, nullptr);
+}
+
+Result<std::shared_ptr<Device>> Device::create(std::shared_ptr<Instance> instance, const DeviceInfo& info,
+                                               const MemoryPolicy& policy) {
+  if (!info.usable())
+    return fail(ErrorKind::kUnsupported, "{} ({}) cannot be used: {}", info.id, info.name, info.unusable);
+  PACKMULE_TRY(const VkPhysicalDevice physical, instance->physical_device(info));
+  const int64_t budget = vulkan::budget_bytes(info.memory().available_bytes(), policy);
+  std::shared_ptr<Device> device(new Device(std::move(instance), info, budget));
+  PACKMULE_TRY_STATUS(device->open(physical));
+  return device;
+}
+
+Status Device::open(VkPhysicalDevice physical) {
+  physical_ = physical;
+  vkGetPhysicalDeviceMemoryProperties(physical, &memory_);
+
+  const uint32_t family = choose_family(physical);
+  const float priority = 1.0f;
+  VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
+  queue.queueFamilyIndex = family;
+  queue.queueCount = 1;
+  queue.pQueuePriorities = &priority;
+  VkPhysicalDeviceVulkan13Features features13{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
+  features13.shaderIntegerDotProduct = VK_TRUE;
+  VkPhysicalDeviceVulkan12Features features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+  if (info_.integer_dot) features.pNext = &features13;
+  features.bufferDeviceAddress = VK_TRUE;
+  features.timelineSemaphore = VK_TRUE;
+  VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &features};
+  create.queueCreateInfoCount = 1;
+  create.pQueueCreateInfos = &queue;
+  const char* budget_extension = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+  if (info_.has_memory_budget) {
+    create.enabledExtensionCount = 1;
+    create.ppEnabledExtensionNames = &budget_extension;
+  }
+  PACKMULE_VK(vkCreateDevice(physical, &create, nullptr, &device_));
+  volkLoadDeviceTable(&table_, device_);
+  table_.vkGetDeviceQueue(device_, family, 0, &queue_);
+
+  VkCommandPoolCreateInfo pool{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
+  pool.flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT;
+  pool.queueFamilyIndex = family;
+  PACKMULE_VK(table_.vkCreateCommandPool(device_, &pool, nullptr, &command_pool_));
+  VkSemaphoreTypeCreateInfo type{VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO};
+  type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE;
+  VkSemaphoreCreateInfo semaphore{VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, &type};
+  PACKMULE_VK(table_.vkCreateSemaphore(device_, &semaphore, nullptr, &timeline_));
+  return {};
+}
+
+int64_t Device::largest_arena() const {
+  return std::min({info_.max_allocation_bytes, info_.max_buffer_bytes, kLargestArena});
+}
+
+Result<uint32_t> Device::memory_type(uint32_t allowed, VkMemoryPropertyFlags wanted, int heap) const {
+  for (uint32_t i = 0; i < memory_.memoryTypeCount; ++i) {
+    const VkMemoryType& type = memory_.memoryTypes[i];
+    if ((allowed >> i & 1) != 0 && (type.propertyFlags & wanted) == wanted &&
+        (heap < 0 || static_cast<int>(type.heapIndex) == heap))
+      return i;
+  }
+  return fail(ErrorKind::kUnsupported, "{} has no memory with the properties {:#x}", info_.id, wanted);
+}
+
+int Device::heap_of(uint32_t memory_type) const {
+  return static_cast<int>(memory_.memoryTypes[memory_type].heapIndex);
+}
+
+int64_t Device::available_bytes() const {
+  return read_heaps(physical_, info_.has_memory_budget)[static_cast<size_t>(info_.main_heap)]
+      .available_bytes();
+}
+
+Result<Ticket> Device::submit(VkCommandBuffer commands) {
+  const Ticket ticket = last_ticket_ + 1;
+  VkTimelineSemaphoreSubmitInfo timeline{VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO};
+  timeline.signalSemaphoreValueCount = 1;
+  timeline.pSignalSemaphoreValues = &ticket;
+  VkSubmitInfo submit{VK_STRUCTURE_TYPE_SUBMIT_INFO, &timeline};
+  submit.commandBufferCount = 1;
+  submit.pCommandBuffers = &commands;
+  submit.signalSemaphoreCount = 1;
+  submit.pSignalSemaphores = &timeline_;
+  PACKMULE_VK(table_.vkQueueSubmit(queue_, 1, &submit, VK_NULL_HANDLE));
+  last_ticket_ = ticket;
+  return ticket;
+}
+
+Status Device::wait(Ticket ticket) {
+  if (ticket == 0) return {};
+  VkSemaphoreWaitInfo wait{VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO};
+  wait.semaphoreCount = 1;
+  wait.pSemaphores = &timeline_;
+  wait.pValues = &ticket;
+  PACKMULE_VK(table_.vkWaitSemaphores(device_, &wait, UINT64_MAX));
+  return {};
+}
+
+Result<bool> Device::is_done(Ticket ticket) {
+  uint64_t reached = 0;
+  PACKMULE_VK(table_.vkGetSemaphoreCounterValue(device_, timeline_, &reached));
+  return reached >= ticket;
+}
+
+}  // namespace packmule::vulkan

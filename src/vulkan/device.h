@@ -1,0 +1,67 @@
+// A logical device with one queue: what buffers, pipelines and command lists are made with.
+//
+// Not thread-safe: one thread drives a device. A device outlives everything made with it (they hold it by
+// std::shared_ptr).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "vulkan/budget.h"
+#include "vulkan/device_info.h"
+#include "vulkan/instance.h"
+#include "vulkan/volk.h"
+
+namespace packmule::vulkan {
+
+/// Work that was handed to the queue: done when the device's counter has reached it. 0 is always done.
+using Ticket = uint64_t;
+
+class Device {
+ public:
+  static Result<std::shared_ptr<Device>> create(std::shared_ptr<Instance> instance, const DeviceInfo& info,
+                                                const MemoryPolicy& policy = {});
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  [[nodiscard]] const DeviceInfo& info() const { return info_; }
+  [[nodiscard]] VkDevice handle() const { return device_; }
+  [[nodiscard]] const VolkDeviceTable& fn() const { return table_; }
+  [[nodiscard]] VkCommandPool command_pool() const { return command_pool_; }
+  [[nodiscard]] Budget& budget() { return budget_; }
+
+  /// Bytes of an arena: what the driver allows, at most kLargestArena.
+  [[nodiscard]] int64_t largest_arena() const;
+  /// The first memory type among `allowed` with all of `wanted`, that lies in `heap` if heap >= 0;
+  /// kUnsupported without one.
+  [[nodiscard]] Result<uint32_t> memory_type(uint32_t allowed, VkMemoryPropertyFlags wanted, int heap) const;
+  [[nodiscard]] int heap_of(uint32_t memory_type) const;
+
+  /// By the driver, now: what other programs leave. Equal to the heap's size where it does not say.
+  [[nodiscard]] int64_t available_bytes() const;
+
+  /// Hands over a command buffer; it runs after everything handed over before.
+  [[nodiscard]] Result<Ticket> submit(VkCommandBuffer commands);
+  /// Waits until it is done. An error when the device is lost.
+  [[nodiscard]] Status wait(Ticket ticket);
+  [[nodiscard]] Result<bool> is_done(Ticket ticket);
+
+ private:
+  Device(std::shared_ptr<Instance> instance, const DeviceInfo& info, int64_t budget_bytes);
+  Status open(VkPhysicalDevice physical);
+
+  std::shared_ptr<Instance> instance_;
+  DeviceInfo info_;
+  Budget budget_;
+  VkPhysicalDevice physical_ = VK_NULL_HANDLE;
+  VkPhysicalDeviceMemoryProperties memory_{};
+  VkDevice device_ = VK_NULL_HANDLE;
+  VolkDeviceTable table_{};
+  VkQueue queue_ = VK_NULL_HANDLE;
+  VkCommandPool command_pool_ = VK_NULL_HANDLE;
+  VkSemaphore timeline_ = VK_NULL_HANDLE;
+  Ticket last_ticket_ = 0;
+};
+
+}  // namespace packmule::vulkan
