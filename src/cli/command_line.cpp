@@ -9,6 +9,7 @@
 
 #include "base/utf8.h"
 #include "cli/flags.h"
+#include "cli/list_devices.h"
 #include "cli/verbs.h"
 
 namespace packmule::cli {
@@ -70,6 +71,7 @@ int run_command_line(std::vector<std::string> args) {
   CLI::App app("packmule runs Qwen3-Next models (GGUF files) on the machine you own.", "packmule");
   app.set_version_flag("--version", "packmule " PACKMULE_VERSION, "Print the version and exit");
   app.require_subcommand(1);
+  app.add_flag("--list-devices", "Print the graphics devices packmule finds, and exit");
   app.option_defaults()->take_last();  // a flag given twice: the last one counts, as in llama.cpp
   app.footer("'packmule VERB --help' lists the flags of a verb.");
   add_run(app, chosen);
@@ -81,6 +83,10 @@ int run_command_line(std::vector<std::string> args) {
   add_bench(app, chosen);
 
   args = with_long_names(std::move(args));
+  if (asks_for_devices(args)) {
+    fmt::print("{}", device_list());
+    return kExitOk;
+  }
   std::reverse(args.begin(), args.end());  // the parser wants them so
   try {
     app.parse(std::move(args));

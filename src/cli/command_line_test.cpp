@@ -9,6 +9,7 @@
 namespace packmule::cli {
 namespace {
 
+using testing::AnyOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -23,6 +24,24 @@ TEST(CommandLine, PrintsVersionAndHelp) {
   EXPECT_EQ(verb_help.exit_code, kExitOk);
   EXPECT_THAT(verb_help.out, HasSubstr("--no-tensors"));
   EXPECT_EQ(verb_help.err, "");
+}
+
+TEST(CommandLine, ListsDevicesWithAnyVerb) {
+  for (const std::vector<std::string>& args : {std::vector<std::string>{"--list-devices"},
+                                               {"serve", "--list-devices", "-m", "none.gguf"}}) {
+    const Output output = run(args);
+    EXPECT_EQ(output.exit_code, 0);
+    EXPECT_THAT(output.out, AnyOf(HasSubstr("Vulkan0: "), HasSubstr("No Vulkan device: ")));
+  }
+}
+
+TEST(CommandLine, WithoutADriverTheListSaysSo) {
+  ASSERT_EQ(setenv("VK_ICD_FILENAMES", "/nonexistent.json", 1), 0);
+  const Output output = run({"--list-devices"});
+  ASSERT_EQ(unsetenv("VK_ICD_FILENAMES"), 0);
+  EXPECT_EQ(output.exit_code, 0);
+  EXPECT_THAT(output.out, HasSubstr("No Vulkan device: "));
+  EXPECT_THAT(output.out, HasSubstr("packmule computes on the CPU."));
 }
 
 TEST(CommandLine, NamesWhatIsWrongInOneLine) {
