@@ -71,7 +71,8 @@ int run_command_line(std::vector<std::string> args) {
   CLI::App app("packmule runs Qwen3-Next models (GGUF files) on the machine you own.", "packmule");
   app.set_version_flag("--version", "packmule " PACKMULE_VERSION, "Print the version and exit");
   app.require_subcommand(1);
-  app.add_flag("--list-devices", "Print the graphics devices packmule finds, and exit");
+  app.add_flag_function(
+      "--list-devices", [](int64_t) {}, "Print the graphics devices packmule finds, and exit");
   app.option_defaults()->take_last();  // a flag given twice: the last one counts, as in llama.cpp
   app.footer("'packmule VERB --help' lists the flags of a verb.");
   add_run(app, chosen);
