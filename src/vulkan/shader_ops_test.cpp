@@ -25,8 +25,8 @@ constexpr double kTiny = 1e-36;
 
 using OpsShader = testing_support::ShaderTest;
 
-// A sum of positive squares (its error stays at a few units of 2^-24), and a root and a division to which Vulkan
-// grants 2.5 units each, and up to three products.
+// A sum of positive squares (its error stays at a few units of 2^-24), and a root and a division to which
+// Vulkan grants 2.5 units each, and up to three products.
 constexpr double kNormTolerance = 1.2e-6;
 // e^x within 2 units of 2^-23 (math.glsl), an addition, a division of 2.5 units, a product.
 constexpr double kSigmoidTolerance = 9e-7;
@@ -47,7 +47,8 @@ TEST_F(OpsShader, norm) {
         const float* from = x.data() + i * n;
         float* to = expected.data() + i * n;
         if (norm == Norm::kRms) ref().rms_norm(from, weight.data(), 1e-6f, n, to);
-        if (norm == Norm::kRmsGated) ref().rms_norm_gated(from, weight.data(), z.data() + i * n, 1e-6f, n, to);
+        if (norm == Norm::kRmsGated)
+          ref().rms_norm_gated(from, weight.data(), z.data() + i * n, 1e-6f, n, to);
         if (norm == Norm::kL2) ref().l2_norm(from, 1e-6f, 0.125f, n, to);
       }
       const Buffer y = guarded(kTokens * stride), in_place = to_device(spread_x);
@@ -107,14 +108,16 @@ TEST_F(OpsShader, elementwise) {
       if (op == Elementwise::kAdd) ref().axpy(1.0f, b.data(), size, expected.data());
       const Buffer y = guarded(kRows * stride), in_place = to_device(b);
       run([&](Recorder& recorder) -> Status {
-        ElementwiseArgs args{op, {device_a.span(), stride}, {device_b.span(), n}, {y.span(), stride}, n, kRows};
+        ElementwiseArgs args{op,   {device_a.span(), stride}, {device_b.span(), n}, {y.span(), stride}, n,
+                             kRows};
         PACKMULE_TRY_STATUS(ops().elementwise(recorder, args));
         args.b = args.y = {in_place.span(), n};
         PACKMULE_TRY_STATUS(ops().elementwise(recorder, args));
         args.n_rows = 0;
         return ops().elementwise(recorder, args);
       });
-      const Floats got = without_stride(from_device<float>(y, static_cast<size_t>(kRows * stride)), n, stride);
+      const Floats got =
+          without_stride(from_device<float>(y, static_cast<size_t>(kRows * stride)), n, stride);
       expect_close(got, expected, op == Elementwise::kAdd ? 0x1p-24 : kSigmoidTolerance, kTiny);
       expect_same_bits(from_device<float>(in_place, got.size()), got);
     }
@@ -125,8 +128,8 @@ TEST_F(OpsShader, elementwise) {
 TEST_F(OpsShader, SigmoidOverItsWholeRange) {
   Floats gate;
   for (float x = -110; x < 110; x += 0.0137f) gate.push_back(x);
-  for (float x : {0.0f, -0.0f, 1e-40f, 88.72f, 88.73f, 89.0f, -87.2f, -87.4f, 104.0f, 1e30f, -1e30f, kInfinity,
-                  -kInfinity, kNaN})
+  for (float x : {0.0f, -0.0f, 1e-40f, 88.72f, 88.73f, 89.0f, -87.2f, -87.4f, 104.0f, 1e30f, -1e30f,
+                  kInfinity, -kInfinity, kNaN})
     gate.push_back(x);
   const auto n = static_cast<int64_t>(gate.size());
   Floats expected(gate.size(), 1.0f);
@@ -153,8 +156,9 @@ TEST_F(OpsShader, delta_gates) {
     for (int64_t t = 0; t < kTokens; ++t)
       ref().delta_gates(rows.data() + t * stride + n, rows.data() + t * stride, a_coef.data(), bias.data(), n,
                         g.data() + t * n, beta.data() + t * n);
-    const Buffer device_rows = to_device(rows), device_coef = to_device(a_coef), device_bias = to_device(bias),
-                 device_g = guarded(kTokens * n), device_beta = guarded(kTokens * n);
+    const Buffer device_rows = to_device(rows), device_coef = to_device(a_coef),
+                 device_bias = to_device(bias), device_g = guarded(kTokens * n),
+                 device_beta = guarded(kTokens * n);
     run([&](Recorder& recorder) {
       return ops().delta_gates(recorder, {.a = {device_rows.span().part(4 * n, 8 * n), stride},
                                           .b = device_rows.span(),
@@ -189,9 +193,12 @@ TEST_F(OpsShader, rope) {
         ref().rope(x.data() + t * stride + h * head_stride, cosines.data() + t * n_dims / 2,
                    sines.data() + t * n_dims / 2, n_dims);
     run([&](Recorder& recorder) {
-      return ops().rope(
-          recorder,
-          {{device_x.span(), stride, head_stride}, device_cos.span(), device_sin.span(), n_dims, kHeads, kTokens});
+      return ops().rope(recorder, {{device_x.span(), stride, head_stride},
+                                   device_cos.span(),
+                                   device_sin.span(),
+                                   n_dims,
+                                   kHeads,
+                                   kTokens});
     });
     // Two products of numbers up to 4.5 whose difference may cancel.
     expect_close(from_device<float>(device_x, x.size()), x, 0, 1e-6);
@@ -208,12 +215,12 @@ TEST_F(OpsShader, conv_silu) {
         const int64_t stride = channels + 2;
         Floats expected(x.size());
         if (n_tokens > 0)
-          ref().conv_silu(x.data(), channels, history.data(), channels, weight.data(), taps, n_tokens, 0, channels,
-                          expected.data(), channels);
+          ref().conv_silu(x.data(), channels, history.data(), channels, weight.data(), taps, n_tokens, 0,
+                          channels, expected.data(), channels);
         Floats all = history;
         all.insert(all.end(), x.begin(), x.end());
-        const Buffer device_x = to_device(with_stride(x, channels, stride)), device_history = to_device(history),
-                     device_weight = to_device(weight);
+        const Buffer device_x = to_device(with_stride(x, channels, stride)),
+                     device_history = to_device(history), device_weight = to_device(weight);
         run([&](Recorder& recorder) {
           const Rows rows{device_x.span(), stride};
           return ops().conv_silu(recorder, {.x = rows,
@@ -224,8 +231,8 @@ TEST_F(OpsShader, conv_silu) {
                                             .n_taps = taps,
                                             .n_tokens = n_tokens});
         });
-        const Floats got =
-            without_stride(from_device<float>(device_x, static_cast<size_t>(n_tokens * stride)), channels, stride);
+        const Floats got = without_stride(
+            from_device<float>(device_x, static_cast<size_t>(n_tokens * stride)), channels, stride);
         // Up to four products of either sign, then silu.
         expect_close(got, expected, 2e-6, 2e-6);
         const Floats last(all.end() - static_cast<ptrdiff_t>(history.size()), all.end());
@@ -246,7 +253,8 @@ TEST_F(OpsShader, router_top_k) {
     const Buffer device_logits = to_device(logits), ids = to_device(std::vector<int32_t>(kTokens * k, -7)),
                  weights = guarded(kTokens * k);
     run([&, k = k, n = n](Recorder& recorder) {
-      return ops().router_top_k(recorder, {{device_logits.span(), stride}, ids.span(), weights.span(), n, k, kTokens});
+      return ops().router_top_k(recorder,
+                                {{device_logits.span(), stride}, ids.span(), weights.span(), n, k, kTokens});
     });
     const auto got_ids = from_device<int32_t>(ids, kTokens * k);
     const Floats got_weights = from_device<float>(weights, kTokens * k);
@@ -265,8 +273,10 @@ TEST_F(OpsShader, router_top_k) {
 
 TEST_F(OpsShader, RouterRefusesMoreThanItHolds) {
   auto recorder = Recorder::begin(device());
-  EXPECT_FALSE(ops().router_top_k(*recorder, {.n_experts = kMaxExperts + 1, .k = 1, .n_tokens = 1}).has_value());
-  EXPECT_FALSE(ops().router_top_k(*recorder, {.n_experts = 64, .k = kMaxChosen + 1, .n_tokens = 1}).has_value());
+  EXPECT_FALSE(
+      ops().router_top_k(*recorder, {.n_experts = kMaxExperts + 1, .k = 1, .n_tokens = 1}).has_value());
+  EXPECT_FALSE(
+      ops().router_top_k(*recorder, {.n_experts = 64, .k = kMaxChosen + 1, .n_tokens = 1}).has_value());
   EXPECT_FALSE(ops().expert_sort(*recorder, {}, {.n_experts = kMaxExperts + 1}, 1).has_value());
 }
 
