@@ -70,6 +70,11 @@ struct MergePush {
   uint32_t n_rows, group, y_stride, head_dim, n_splits, unused = 0;
 };
 
+struct CacheStorePush {
+  VkDeviceAddress x, positions, pages;
+  uint32_t head_dim, x_stride, offset, row_bytes;
+};
+
 Status check_delta(const DeltaArgs& args) {
   constexpr int64_t kMaxDk = 256;
   if (args.dk > kMaxDk)
@@ -256,6 +261,26 @@ Status Ops::attention(Recorder& recorder, const AttentionArgs& args) {
   const MergePush last{args.parts.address, args.y.span.address, u32(n_rows),       u32(group),
                        u32(args.y.stride), u32(args.head_dim),  u32(args.n_splits)};
   recorder.dispatch(merge, last, {u32(n_rows), u32(args.n_kv_heads)});
+  return {};
+}
+
+Status Ops::cache_store(Recorder& recorder, const CacheStoreArgs& args) {
+  const quant::Format& format = quant::format_of(args.type);
+  if (!format.kv_cache || args.type == quant::Type::kIQ4_NL)
+    return fail(ErrorKind::kUnsupported, "a device cannot write a cache in {} yet; take f16 or q8_0",
+                format.name);
+  const std::array constants = {static_cast<uint32_t>(args.type)};
+  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_cache_store, constants));
+  const CacheStorePush push{args.x.span.address,
+                            args.positions.address,
+                            args.pages.address,
+                            u32(args.head_dim),
+                            u32(args.x.stride),
+                            u32(args.offset),
+                            u32(quant::row_bytes(format, args.head_dim))};
+  constexpr int64_t kChunk = 32;  // values an invocation encodes
+  recorder.dispatch(pipeline, push,
+                    {groups_of(args.head_dim, 64 * kChunk), u32(args.n_kv_heads), u32(args.n_tokens)});
   return {};
 }
 

@@ -44,6 +44,12 @@ struct MatmulArgs {
   int64_t n_tokens = 0;
 };
 
+/// Rows rounded to bytes in groups of 32: x[i] is about scales[i / 32] * codes[i]. Rows follow each other.
+struct QuantizedRows {
+  Span codes;   // [n_rows, n] bytes
+  Span scales;  // [n_rows, n / 32] floats
+};
+
 /// The same for pairs (token, slot), each with an expert of its own: y[pair] = W[ids[pair]] x[pair /
 /// x_divisor].
 struct ExpertMatmulArgs {
@@ -161,6 +167,17 @@ inline constexpr int64_t kMaxHeadDim = 256;
 [[nodiscard]] int64_t attention_parts_bytes(int64_t n_tokens, int64_t n_heads, int64_t head_dim,
                                             int64_t n_splits);
 
+/// Rows of K or V (heads side by side) encoded at their places in a sequence's pages; the place as in
+/// AttentionArgs.
+struct CacheStoreArgs {
+  Rows x;
+  Span positions;  // int32 [n_tokens]
+  Span pages;
+  int64_t offset = 0;
+  quant::Type type = quant::Type::kF16;  // any that may hold a cache, but IQ4_NL
+  int64_t n_kv_heads = 0, head_dim = 0, n_tokens = 0;
+};
+
 class Ops {
  public:
   static Result<std::unique_ptr<Ops>> create(std::shared_ptr<Device> device, Pipelines& pipelines);
@@ -172,6 +189,16 @@ class Ops {
   /// The two ways of matmul(), for tests and calibration.
   [[nodiscard]] Status matvec(Recorder& recorder, const MatmulArgs& args);
   [[nodiscard]] Status matmul_tiled(Recorder& recorder, const MatmulArgs& args);
+
+  /// n is a multiple of 32.
+  [[nodiscard]] Status quantize(Recorder& recorder, const Rows& x, const QuantizedRows& out, int64_t n,
+                                int64_t n_rows);
+  /// Whether matvec_int8 exists for a format on this device: packed dot products, and codes that are
+  /// integers.
+  [[nodiscard]] bool has_int8(quant::Type type) const;
+  /// As matvec with the values the bytes stand for; products of bytes are summed exactly.
+  [[nodiscard]] Status matvec_int8(Recorder& recorder, const Weights& weights, const QuantizedRows& x,
+                                   const Rows& y, int64_t n_tokens);
 
   /// Every pair by itself: for few.
   [[nodiscard]] Status expert_matvec(Recorder& recorder, const ExpertMatmulArgs& args);
@@ -196,6 +223,7 @@ class Ops {
   /// `scratch`: delta_scratch_bytes().
   [[nodiscard]] Status delta_chunked(Recorder& recorder, const DeltaArgs& args, const Span& scratch);
   [[nodiscard]] Status attention(Recorder& recorder, const AttentionArgs& args);
+  [[nodiscard]] Status cache_store(Recorder& recorder, const CacheStoreArgs& args);
 
  private:
   Ops(std::shared_ptr<Device> device, Pipelines& pipelines)

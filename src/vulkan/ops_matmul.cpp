@@ -12,7 +12,7 @@ constexpr uint32_t kRowsAtOnce = 2;
 
 // The structs mirror the push constant blocks of the shaders.
 struct MatvecPush {
-  VkDeviceAddress weights, tables, x, y, ids;
+  VkDeviceAddress weights, tables, x, y, ids, x_scales;
   uint32_t n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
 };
@@ -30,12 +30,18 @@ struct GetRowsPush {
   uint32_t n_rows, n_cols, row_bytes, y_stride;
 };
 
+struct QuantizePush {
+  VkDeviceAddress x, codes, scales;
+  uint32_t n_groups, x_stride;
+};
+
 MatvecPush matvec_push(const Weights& w, VkDeviceAddress tables, const Rows& x, const Rows& y) {
   return {.weights = w.span.address,
           .tables = tables,
           .x = x.span.address,
           .y = y.span.address,
           .ids = 0,
+          .x_scales = 0,
           .n_rows = u32(w.n_rows),
           .n_cols = u32(w.n_cols),
           .row_bytes = u32(w.row_bytes()),
@@ -76,6 +82,11 @@ Status check(const Weights& w) {
   return {};
 }
 
+/// Tokens that share a decoded octet; each pipeline is another compilation, so only three counts.
+uint32_t tokens_at_once(int64_t n_tokens) {
+  return n_tokens == 1 ? 1 : n_tokens <= 4 ? 4 : 8;
+}
+
 }  // namespace
 
 Status Ops::matmul(Recorder& recorder, const MatmulArgs& args) {
@@ -85,14 +96,42 @@ Status Ops::matmul(Recorder& recorder, const MatmulArgs& args) {
 Status Ops::matvec(Recorder& recorder, const MatmulArgs& args) {
   PACKMULE_TRY_STATUS(check(args.weights));
   if (args.n_tokens == 0 || args.weights.n_rows == 0) return {};
-  // Tokens that share a decoded octet; each pipeline is another compilation, so only three counts.
-  const uint32_t tokens = args.n_tokens == 1 ? 1 : args.n_tokens <= 4 ? 4 : 8;
+  const uint32_t tokens = tokens_at_once(args.n_tokens);
   const std::array constants = {lanes_, static_cast<uint32_t>(args.weights.type), kRowsAtOnce, tokens};
   PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_matvec, constants));
   MatvecPush push = matvec_push(args.weights, tables_.span().address, args.x, args.y);
   push.n_tokens = u32(args.n_tokens);
   const RowGroups rows(groups_of(args.weights.n_rows, kRowsAtOnce));
   recorder.dispatch(pipeline, push, {rows.x, groups_of(args.n_tokens, tokens), rows.z});
+  return {};
+}
+
+Status Ops::quantize(Recorder& recorder, const Rows& x, const QuantizedRows& out, int64_t n, int64_t n_rows) {
+  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_quantize, {}));
+  const QuantizePush push{x.span.address, out.codes.address, out.scales.address, u32(n / 32), u32(x.stride)};
+  recorder.dispatch(pipeline, push, {groups_of(n / 32, 64), u32(n_rows)});
+  return {};
+}
+
+bool Ops::has_int8(quant::Type type) const {
+  return device_->info().integer_dot && quant::format_of(type).block_elems > 1;
+}
+
+Status Ops::matvec_int8(Recorder& recorder, const Weights& weights, const QuantizedRows& x, const Rows& y,
+                        int64_t n_tokens) {
+  PACKMULE_TRY_STATUS(check(weights));
+  if (!has_int8(weights.type))
+    return fail(ErrorKind::kUnsupported, "{} has no integer products for {}", device_->info().id,
+                quant::format_of(weights.type).name);
+  if (n_tokens == 0 || weights.n_rows == 0) return {};
+  const uint32_t tokens = tokens_at_once(n_tokens);
+  const std::array constants = {lanes_, static_cast<uint32_t>(weights.type), kRowsAtOnce, tokens};
+  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_matvec_int8, constants));
+  MatvecPush push = matvec_push(weights, tables_.span().address, {x.codes, weights.n_cols}, y);
+  push.x_scales = x.scales.address;
+  push.n_tokens = u32(n_tokens);
+  const RowGroups rows(groups_of(weights.n_rows, kRowsAtOnce));
+  recorder.dispatch(pipeline, push, {rows.x, groups_of(n_tokens, tokens), rows.z});
   return {};
 }
 

@@ -230,6 +230,68 @@ TEST_F(MatmulShader, matmul_tiled) {
     }
 }
 
+// Halves to even, and the bits of the processor's kernels where the device divides as it does: Vulkan grants
+// a division 2.5 units of 2^-23, which moves a value that lies half way between two codes to the other one.
+TEST_F(MatmulShader, quantize) {
+  constexpr int64_t kRows = 3, kN = 96, kStride = 101;
+  Floats x = Random(29).normal(kRows * kStride);
+  for (int64_t i = 0; i < 32; ++i) x[32 + i] = 0;                             // nothing to scale
+  for (int64_t i = 0; i < 32; ++i) x[64 + i] = static_cast<float>(i) - 0.5f;  // with a scale of 1: halves
+  x[64] = -127;
+  const Buffer device_x = to_device(x), codes = guarded(kRows * kN / 4), scales = guarded(kRows * kN / 32);
+  run([&](Recorder& recorder) {
+    return ops().quantize(recorder, {device_x.span(), kStride}, {codes.span(), scales.span()}, kN, kRows);
+  });
+  const auto got_codes = from_device<int8_t>(codes, kRows * kN);
+  const Floats got_scales = from_device<float>(scales, kRows * kN / 32);
+  const bool exact = device()->info().type == DeviceType::kCpu;
+  for (int64_t row = 0; row < kRows; ++row) {
+    std::vector<kernels::QuantizedGroup> expected(kN / 32);
+    ref().quantize(x.data() + row * kStride, kN, expected.data());
+    for (int64_t g = 0; g < kN / 32; ++g) {
+      const float scale = got_scales[static_cast<size_t>(row * kN / 32 + g)];
+      ASSERT_NEAR(scale, expected[g].scale, exact ? 0 : 1e-6f * expected[g].scale);
+      for (int64_t i = 0; i < 32; ++i)
+        ASSERT_NEAR(got_codes[static_cast<size_t>(row * kN + 32 * g + i)], expected[g].codes[i],
+                    exact ? 0 : 1)
+            << "row " << row << ", value " << 32 * g + i;
+    }
+  }
+}
+
+// ref multiplies the values that the bytes stand for, so that both must agree to float rounding.
+TEST_F(MatmulShader, matvec_int8) {
+  if (!ops().has_int8(quant::Type::kQ8_0)) GTEST_SKIP() << "the device has no packed dot products";
+  EXPECT_FALSE(ops().has_int8(quant::Type::kF16));
+  for (const Format* format : formats_to_multiply()) {
+    if (!ops().has_int8(format->type)) continue;
+    const bool several = format->type == quant::Type::kQ4_K;
+    const int64_t n_cols = 3 * std::max(64, format->block_elems);
+    const Matrix matrix(*format, 37, n_cols);
+    for (const int64_t n_tokens : several ? std::vector<int64_t>{1, 3, 8} : std::vector<int64_t>{1}) {
+      const Floats x = Random(8).normal(n_tokens * n_cols);
+      const Buffer device_x = to_device(x), codes = guarded(n_tokens * n_cols / 4),
+                   scales = guarded(n_tokens * n_cols / 32), y = guarded(n_tokens * 37);
+      run([&](Recorder& recorder) -> Status {
+        const QuantizedRows rounded{codes.span(), scales.span()};
+        PACKMULE_TRY_STATUS(ops().quantize(recorder, {device_x.span(), n_cols}, rounded, n_cols, n_tokens));
+        recorder.barrier();
+        return ops().matvec_int8(recorder, matrix.weights, rounded, {y.span(), 37}, n_tokens);
+      });
+      const auto got_codes = from_device<int8_t>(codes, x.size());
+      const Floats got_scales = from_device<float>(scales, x.size() / 32);
+      Floats values, expected;
+      for (size_t i = 0; i < x.size(); ++i)
+        values.push_back(got_scales[i / 32] * static_cast<float>(got_codes[i]));
+      std::vector<double> abs_sums;
+      for (int64_t t = 0; t < n_tokens; ++t)
+        matrix.multiply(0, values.data() + t * n_cols, expected, abs_sums);
+      expect_near(from_device<float>(y, expected.size()), expected, abs_sums, kTolerance,
+                  fmt::format("{}, {} tokens", format->name, n_tokens));
+    }
+  }
+}
+
 // More rows than a dimension of a dispatch may have: the logits of this model have 151,936.
 TEST_F(MatmulShader, MoreRowsThanADispatchIsWide) {
   const Format& format = quant::format_of(quant::Type::kF16);

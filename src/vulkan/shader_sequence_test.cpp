@@ -331,5 +331,64 @@ TEST_F(AttentionShader, LargeScores) {
   expect_attention({.visible = {200}, .n_splits = 2}, 60);
 }
 
+// The bytes are those of the scalar encoder on a device that divides exactly, as lavapipe does; elsewhere a
+// value half way between two codes may get the other one, so the decoded values are compared.
+TEST_F(AttentionShader, cache_store) {
+  constexpr int64_t kPage = 64, kHeads = 3, kOffset = 256;
+  for (const quant::Format& format : quant::formats()) {
+    if (!format.kv_cache || format.type == quant::Type::kIQ4_NL) continue;
+    // Rows of an odd number of 16-bit units lie across words.
+    for (const int64_t head_dim :
+         format.block_elems == 1 ? std::vector<int64_t>{1, 33, 64} : std::vector<int64_t>{32, 96}) {
+      const int64_t row_bytes = quant::row_bytes(format, head_dim);
+      const int64_t page_bytes = kOffset + (kHeads * kPage * row_bytes + 15) / 16 * 16;
+      const std::vector<int32_t> positions = {62, 63, 64, 65, 66};
+      const auto n_tokens = static_cast<int64_t>(positions.size());
+      const int64_t stride = kHeads * head_dim + 5;
+      Floats x = Random(static_cast<uint32_t>(head_dim)).normal(n_tokens * stride);
+      for (int64_t i = 0; i < head_dim; ++i) x[static_cast<size_t>(i)] = 0;                // a head of zeros
+      for (int64_t i = 0; i < head_dim; ++i) x[static_cast<size_t>(stride + i)] *= 1e-6f;  // denormal scales
+      std::vector<uint8_t> expected(static_cast<size_t>(2 * page_bytes), 0xa5);
+      const Buffer cache = to_device(expected), device_x = to_device(x),
+                   device_positions = to_device(positions);
+      const Buffer pages = to_device(std::vector<uint64_t>{
+          cache.span().address, cache.span().address + static_cast<uint64_t>(page_bytes)});
+      const auto place = [&](int64_t t, int64_t h) {
+        return positions[static_cast<size_t>(t)] / kPage * page_bytes + kOffset +
+               (h * kPage + positions[static_cast<size_t>(t)] % kPage) * row_bytes;
+      };
+      for (int64_t t = 0; t < n_tokens; ++t)
+        for (int64_t h = 0; h < kHeads; ++h)
+          format.encode(x.data() + t * stride + h * head_dim, nullptr, expected.data() + place(t, h),
+                        head_dim);
+      run([&](Recorder& recorder) {
+        return ops().cache_store(recorder, {.x = {device_x.span(), stride},
+                                            .positions = device_positions.span(),
+                                            .pages = pages.span(),
+                                            .offset = kOffset,
+                                            .type = format.type,
+                                            .n_kv_heads = kHeads,
+                                            .head_dim = head_dim,
+                                            .n_tokens = n_tokens});
+      });
+      const auto got = from_device<uint8_t>(cache, expected.size());
+      if (device()->info().type == DeviceType::kCpu) {
+        for (size_t i = 0; i < got.size(); ++i)
+          ASSERT_EQ(got[i], expected[i]) << format.name << ", heads of " << head_dim << ", byte " << i;
+        continue;
+      }
+      for (int64_t t = 0; t < n_tokens; ++t)
+        for (int64_t h = 0; h < kHeads; ++h) {
+          Floats wanted(static_cast<size_t>(head_dim)), found(wanted);
+          format.decode(expected.data() + place(t, h), wanted.data(), head_dim);
+          format.decode(got.data() + place(t, h), found.data(), head_dim);
+          expect_close(found, wanted, 0.01, format.block_elems == 1 ? 0.0 : 0.5);
+        }
+    }
+  }
+  auto recorder = Recorder::begin(device());
+  EXPECT_FALSE(ops().cache_store(*recorder, {.type = quant::Type::kIQ4_NL, .head_dim = 32}).has_value());
+}
+
 }  // namespace
 }  // namespace packmule::vulkan
