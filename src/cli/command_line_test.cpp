@@ -9,7 +9,6 @@
 namespace packmule::cli {
 namespace {
 
-using testing::AnyOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -26,22 +25,18 @@ TEST(CommandLine, PrintsVersionAndHelp) {
   EXPECT_EQ(verb_help.err, "");
 }
 
+// With a driver that is not there: what drivers say is tested in vulkan/.
 TEST(CommandLine, ListsDevicesWithAnyVerb) {
+  ASSERT_EQ(setenv("VK_ICD_FILENAMES", "/nonexistent.json", 1), 0);
   for (const std::vector<std::string>& args : {std::vector<std::string>{"--list-devices"},
                                                {"serve", "--list-devices", "-m", "none.gguf"}}) {
     const Output output = run(args);
     EXPECT_EQ(output.exit_code, 0);
-    EXPECT_THAT(output.out, AnyOf(HasSubstr("Vulkan0: "), HasSubstr("No Vulkan device: ")));
+    EXPECT_THAT(output.out, HasSubstr("No Vulkan device: "));
+    EXPECT_THAT(output.out, HasSubstr("packmule computes on the CPU."));
   }
-}
-
-TEST(CommandLine, WithoutADriverTheListSaysSo) {
-  ASSERT_EQ(setenv("VK_ICD_FILENAMES", "/nonexistent.json", 1), 0);
-  const Output output = run({"--list-devices"});
   ASSERT_EQ(unsetenv("VK_ICD_FILENAMES"), 0);
-  EXPECT_EQ(output.exit_code, 0);
-  EXPECT_THAT(output.out, HasSubstr("No Vulkan device: "));
-  EXPECT_THAT(output.out, HasSubstr("packmule computes on the CPU."));
+  EXPECT_EQ(run({"--", "--list-devices"}).exit_code, 2) << "after -- it is no flag";
 }
 
 TEST(CommandLine, NamesWhatIsWrongInOneLine) {

@@ -221,7 +221,13 @@ Result<std::shared_ptr<Instance>> Instance::create(InstanceOptions options) {
     create.enabledExtensionCount = 1;
     create.ppEnabledExtensionNames = &extension;
   }
-  PACKMULE_VK(vkCreateInstance(&create, nullptr, &instance->instance_));
+  const VkResult created = vkCreateInstance(&create, nullptr, &instance->instance_);
+  if (created == VK_ERROR_INCOMPATIBLE_DRIVER)
+    return fail(ErrorKind::kUnsupported, "the Vulkan loader found no driver on this machine");
+  if (created == VK_ERROR_LAYER_NOT_PRESENT)
+    return fail(ErrorKind::kUnsupported, "there is no {} (Debian: vulkan-validationlayers)",
+                kValidationLayer);
+  if (created != VK_SUCCESS) return tl::unexpected<Error>(call_error("vkCreateInstance", created));
   volkLoadInstanceOnly(instance->instance_);
   if (options.validation)
     PACKMULE_VK(
@@ -232,7 +238,7 @@ Result<std::shared_ptr<Instance>> Instance::create(InstanceOptions options) {
 Result<std::vector<DeviceInfo>> Instance::devices() const {
   PACKMULE_TRY(const auto found, physical_devices(instance_));
   if (found.empty())
-    return fail(ErrorKind::kUnsupported, "the Vulkan loader found no driver with a device on this machine");
+    return fail(ErrorKind::kUnsupported, "the Vulkan drivers of this machine have no device");
   std::vector<DeviceInfo> devices;
   for (size_t i = 0; i < found.size(); ++i) devices.push_back(inspect(found[i], static_cast<int>(i)));
   std::ranges::stable_sort(devices, {}, &DeviceInfo::type);

@@ -17,7 +17,7 @@ struct InstanceOptions {
 
 class Instance {
  public:
-  /// kUnsupported when there is no loader on this machine.
+  /// kUnsupported when there is no loader or no driver on this machine.
   static Result<std::shared_ptr<Instance>> create(InstanceOptions options = {});
   ~Instance();
   Instance(const Instance&) = delete;
