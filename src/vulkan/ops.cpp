@@ -266,9 +266,8 @@ Status Ops::attention(Recorder& recorder, const AttentionArgs& args) {
 
 Status Ops::cache_store(Recorder& recorder, const CacheStoreArgs& args) {
   const quant::Format& format = quant::format_of(args.type);
-  if (!format.kv_cache || args.type == quant::Type::kIQ4_NL)
-    return fail(ErrorKind::kUnsupported, "a device cannot write a cache in {} yet; take f16 or q8_0",
-                format.name);
+  if (!format.kv_cache)
+    return fail(ErrorKind::kUnsupported, "format {} cannot hold a KV cache; take f16", format.name);
   const std::array constants = {static_cast<uint32_t>(args.type)};
   PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_cache_store, constants));
   const CacheStorePush push{args.x.span.address,

@@ -174,7 +174,7 @@ struct CacheStoreArgs {
   Span positions;  // int32 [n_tokens]
   Span pages;
   int64_t offset = 0;
-  quant::Type type = quant::Type::kF16;  // any that may hold a cache, but IQ4_NL
+  quant::Type type = quant::Type::kF16;  // any that may hold a cache
   int64_t n_kv_heads = 0, head_dim = 0, n_tokens = 0;
 };
 

@@ -294,7 +294,8 @@ TEST_F(AttentionShader, EveryCacheFormat) {
   const char* which = std::getenv("PACKMULE_TEST_FORMATS");
   const bool few = which != nullptr && std::string_view(which) == "few";
   for (const quant::Format& format : quant::formats()) {
-    if (!format.kv_cache || (few && format.type != quant::Type::kF16 && format.type != quant::Type::kQ8_0)) continue;
+    if (!format.kv_cache || (few && format.type != quant::Type::kF16 && format.type != quant::Type::kQ8_0))
+      continue;
     expect_attention({.k_type = format.type, .v_type = format.type, .visible = {130}});
   }
   expect_attention({.k_type = quant::Type::kQ8_0, .v_type = quant::Type::kQ4_0, .head_dim = 32});
@@ -338,7 +339,7 @@ TEST_F(AttentionShader, LargeScores) {
 TEST_F(AttentionShader, cache_store) {
   constexpr int64_t kPage = 64, kHeads = 3, kOffset = 256;
   for (const quant::Format& format : quant::formats()) {
-    if (!format.kv_cache || format.type == quant::Type::kIQ4_NL) continue;
+    if (!format.kv_cache) continue;
     // Rows of an odd number of 16-bit units lie across words.
     for (const int64_t head_dim :
          format.block_elems == 1 ? std::vector<int64_t>{1, 33, 64} : std::vector<int64_t>{32, 96}) {
@@ -389,7 +390,7 @@ TEST_F(AttentionShader, cache_store) {
     }
   }
   auto recorder = Recorder::begin(device());
-  EXPECT_FALSE(ops().cache_store(*recorder, {.type = quant::Type::kIQ4_NL, .head_dim = 32}).has_value());
+  EXPECT_FALSE(ops().cache_store(*recorder, {.type = quant::Type::kQ4_K, .head_dim = 256}).has_value());
 }
 
 }  // namespace

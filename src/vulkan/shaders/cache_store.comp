@@ -1,7 +1,7 @@
 #version 460
 // Rows of K or V encoded in the cache's format, at their places in the pages of a sequence (attention.comp says where).
 // An invocation has 32 values of a row; gl_WorkGroupID.y is the KV head, z the token. The rules are those of
-// quant/<format>.cpp without importance. Not for IQ4_NL.
+// quant/<format>.cpp without importance.
 #extension GL_GOOGLE_include_directive : require
 layout(local_size_x = 64) in;
 layout(constant_id = 0) const uint FORMAT = 1u;
@@ -42,22 +42,33 @@ uint word[33];  // the encoded bytes; one more for bytes that begin in the middl
 void set_u16(uint at, uint bits) { word[at >> 1] |= bits << (16u * (at & 1u)); }
 void set_u8(uint at, uint bits) { word[at >> 2] |= bits << (8u * (at & 3u)); }
 
-/// Codes 0 to 2 * centre - 1 for code - centre, or 0 to `largest` from the least value on.
-void encode_blocks(float centre, float largest, bool fifth_bits) {
-  float low = centre > 0.0 ? 0.0 : 3.402823466e38, high = -low;
+/// The value of largest magnitude, with its sign; of two the first.
+float extreme_value() {
+  float low = 0.0, high = 0.0;
   for (uint i = 0u; i < 32u; ++i) {
     low = value[i] < low ? value[i] : low;
     high = value[i] > high ? value[i] : high;
   }
+  float extreme = high > -low ? high : low;
+  if (high == -low)
+    for (int i = 31; i >= 0; --i)
+      if (abs(value[i]) == high) extreme = value[i];
+  return extreme;
+}
+
+/// Codes 0 to 2 * centre - 1 for code - centre, or 0 to `largest` from the least value on.
+void encode_blocks(float centre, float largest, bool fifth_bits) {
+  float low = 0.0;
   precise float d;
   if (centre > 0.0) {
-    // The value of largest magnitude becomes code 0; of two the first.
-    float extreme = high > -low ? high : low;
-    if (high == -low)
-      for (int i = 31; i >= 0; --i)
-        if (abs(value[i]) == high) extreme = value[i];
-    d = extreme / -centre;
+    d = extreme_value() / -centre;  // it becomes code 0
   } else {
+    low = 3.402823466e38;
+    float high = -low;
+    for (uint i = 0u; i < 32u; ++i) {
+      low = value[i] < low ? value[i] : low;
+      high = value[i] > high ? value[i] : high;
+    }
     d = (high - low) / largest;
   }
   const float inverse = inverse_or_zero(d);
@@ -75,9 +86,7 @@ void encode_blocks(float centre, float largest, bool fifth_bits) {
 }
 
 void encode_q8_0() {
-  float largest = 0.0;
-  for (uint i = 0u; i < 32u; ++i) largest = abs(value[i]) > largest ? abs(value[i]) : largest;
-  precise float d = largest / 127.0;
+  precise float d = abs(extreme_value()) / 127.0;
   const float inverse = inverse_or_zero(d);
   set_u16(0u, scale_to_half(d));
   for (uint i = 0u; i < 32u; ++i) {
@@ -86,6 +95,47 @@ void encode_q8_0() {
     const float whole = trunc(held), rest = held - whole;  // halves away from zero
     const int code = int(whole) + (rest >= 0.5 ? 1 : 0) - (rest <= -0.5 ? 1 : 0);
     set_u8(2u + i, uint(code) & 255u);
+  }
+}
+
+int iq4_value(uint code) { return bitfieldExtract(int(kIq4Values[code >> 2]), int(8u * (code & 3u)), 8); }
+/// The nearest value's code, the higher one of two: twice a value and the sum of two neighbours are compared.
+uint iq4_code(float x) {
+  uint code = 0u;
+  for (uint c = 0u; c < 15u; ++c)
+    if (2.0 * x >= float(iq4_value(c) + iq4_value(c + 1u))) code = c + 1u;
+  return code;
+}
+
+/// The best of sixteen scales around the one that maps the extreme value to an end, each improved by a least squares
+/// step; large values weigh more.
+void encode_iq4_nl() {
+  const float extreme = extreme_value();
+  precise float scale = 0.0, best_gain = 0.0;
+  if (abs(extreme) >= 1e-15) {
+    for (int candidate = 0; candidate < 16; ++candidate) {
+      precise float inverse = (float(candidate - 8) - 127.0) / extreme;
+      if (candidate == 0) inverse = 1.0 / (extreme / 127.0);
+      precise float xq = 0.0, qq = 0.0;
+      for (uint i = 0u; i < 32u; ++i) {
+        precise float q = float(iq4_value(iq4_code(value[i] * inverse)));
+        precise float wq = value[i] * value[i] * q;
+        xq = xq + wq * value[i];
+        qq = qq + wq * q;
+      }
+      if (candidate == 0 || (qq > 0.0 && xq * xq > best_gain * qq)) {
+        scale = xq / qq;
+        best_gain = scale * xq;
+      }
+    }
+    // Values whose cubes leave the range of float have no such sums.
+    if (isnan(scale) || isinf(scale)) scale = extreme / -127.0;
+  }
+  set_u16(0u, scale_to_half(scale));
+  const float inverse = inverse_or_zero(scale);
+  for (uint i = 0u; i < 32u; ++i) {
+    precise float scaled = value[i] * inverse;
+    set_u8(2u + (i & 15u), iq4_code(scaled) << (4u * (i >> 4)));
   }
 }
 
@@ -111,6 +161,7 @@ void main() {
     case Q5_0: encode_blocks(16.0, 31.0, true); break;
     case Q5_1: encode_blocks(0.0, 31.0, true); break;
     case Q8_0: encode_q8_0(); break;
+    case IQ4_NL: encode_iq4_nl(); break;
   }
   const uint chunk_bytes = is_float_format(FORMAT) ? 32u * n_bytes : n_bytes;
   if (is_float_format(FORMAT)) n_bytes *= n;
