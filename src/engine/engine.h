@@ -18,15 +18,13 @@
 #include "engine/options.h"
 #include "gguf/file.h"
 #include "model/model.h"
+#include "sampling/logprobs.h"
 #include "sampling/sampler.h"
 #include "text/tokenizer.h"
 
 namespace packmule::engine {
 
-struct TokenLogprob {
-  int32_t id = 0;
-  float logprob = 0;
-};
+using sampling::TokenLogprob;
 
 /// One piece of a generation, handed to the caller as soon as it is certain. Every generated token but the
 /// one that ends the turn gives one, in order.
@@ -34,6 +32,9 @@ struct Piece {
   std::string_view text;  // valid UTF-8, never half a character, never part of a stop string; may be "".
                           // Control tokens have no text
   int32_t token = -1;     // the token that completed it; -1 for the flush at the end
+  /// Of this token, then of the likeliest in its place, by the model's own distribution, before bias,
+  /// penalties and samplers (sampling/logprobs.h); empty unless asked for, and for the flush.
+  std::span<const TokenLogprob> logprobs = {};
 };
 
 enum class FinishReason { kEndOfTurn, kStopString, kLength, kContextFull, kCancelled };
@@ -58,6 +59,7 @@ struct Request {
   int64_t max_tokens = -1;        // negative: until the end of the turn or the context
   std::vector<std::string> stop;  // texts that end the answer; not part of it. Valid UTF-8; "" is ignored
   bool ignore_eos = false;        // tokens that end the turn are never drawn
+  int32_t n_logprobs = -1;        // log probabilities of each token and of so many likeliest; negative: none
 };
 
 struct Outcome {

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <optional>
@@ -403,6 +404,45 @@ TEST(Engine, NeverGeneratesPadding) {
   const Generation got = run(*engine, what);
   ASSERT_EQ(got.outcome.tokens.size(), 300u);
   for (const int32_t token : got.outcome.tokens) EXPECT_FALSE(padding.contains(token)) << token;
+}
+
+TEST(Engine, TellsLogProbabilities) {
+  const auto engine = open();
+  Request what = request(prompt(*engine, kText), 12);
+  what.sampling.logit_bias = {{65, 1000.0f}};  // the samplers' doings are no matter
+  const auto of = [&](int32_t n) {
+    what.n_logprobs = n;
+    std::vector<std::vector<TokenLogprob>> found;
+    const auto outcome = engine->generate(what,
+                                          {.on_piece =
+                                               [&](const Piece& piece) {
+                                                 if (piece.token >= 0 && n >= 0) {
+                                                   EXPECT_FALSE(piece.logprobs.empty());
+                                                   EXPECT_EQ(piece.logprobs[0].id, piece.token);
+                                                 }
+                                                 found.emplace_back(piece.logprobs.begin(),
+                                                                    piece.logprobs.end());
+                                               }},
+                                          {});
+    EXPECT_TRUE(outcome.has_value());
+    return found;
+  };
+  for (const auto& none : of(-1)) EXPECT_TRUE(none.empty());
+  const auto alone = of(0);
+  const auto three = of(3);
+  const auto all = of(static_cast<int32_t>(engine->model().hparams().n_vocab));
+  ASSERT_EQ(alone.size(), 12u);
+  for (size_t i = 0; i < alone.size(); ++i) {
+    ASSERT_EQ(alone[i].size(), 1u);
+    ASSERT_EQ(three[i].size(), 4u);
+    EXPECT_EQ(alone[i][0].id, 65);
+    EXPECT_LT(alone[i][0].logprob, 0) << "a biased token is not as certain as it seems";
+    EXPECT_EQ(three[i][0].logprob, alone[i][0].logprob);
+    EXPECT_GE(three[i][1].logprob, three[i][2].logprob);
+    double sum = 0;
+    for (size_t k = 1; k < all[i].size(); ++k) sum += std::exp(double{all[i][k].logprob});
+    EXPECT_NEAR(sum, 1, 1e-5) << "512 floats, each rounded by up to 1e-7 of itself";
+  }
 }
 
 TEST(Engine, OneGenerationAtATime) {

@@ -24,9 +24,11 @@ class TextOut {
       : tokenizer_(tokenizer), callbacks_(callbacks), outcome_(outcome), stops_(request.stop) {}
 
   /// True when a stop string was met.
-  [[nodiscard]] bool add(int32_t token) {
+  [[nodiscard]] bool add(int32_t token, std::span<const TokenLogprob> logprobs) {
     const bool silent = tokenizer_.kind(token) == text::TokenKind::kControl;
-    emit(stops_.push(characters_.push(silent ? std::string_view() : tokenizer_.token_bytes(token))), token);
+    const std::string text =
+        stops_.push(characters_.push(silent ? std::string_view() : tokenizer_.token_bytes(token)));
+    emit({.text = text, .token = token, .logprobs = logprobs});
     return stopped();
   }
   /// What was held back. True when it completes a stop string.
@@ -34,7 +36,7 @@ class TextOut {
     if (stopped()) return true;
     std::string rest = stops_.push(characters_.finish());
     rest += stops_.finish();
-    if (!rest.empty()) emit(rest, -1);
+    if (!rest.empty()) emit({.text = rest});
     return stopped();
   }
 
@@ -43,9 +45,9 @@ class TextOut {
     outcome_.stop_string = stops_.met();
     return !stops_.met().empty();
   }
-  void emit(const std::string& text, int32_t token) {
-    outcome_.text += text;
-    if (callbacks_.on_piece) callbacks_.on_piece({text, token});
+  void emit(const Piece& piece) {
+    outcome_.text += piece.text;
+    if (callbacks_.on_piece) callbacks_.on_piece(piece);
   }
 
   const text::Tokenizer& tokenizer_;
@@ -141,6 +143,7 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
 
   // Token by token.
   TextOut out(*engine.tokenizer, request, callbacks, outcome);
+  std::vector<TokenLogprob> logprobs;  // of the last token drawn, if wanted
   while (done == n_prompt && !stop.stop_requested()) {
     if (request.max_tokens >= 0 && static_cast<int64_t>(outcome.tokens.size()) >= request.max_tokens) {
       outcome.reason = FinishReason::kLength;
@@ -163,7 +166,9 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
       break;
     }
     outcome.tokens.push_back(token);
-    if (out.add(token)) {
+    if (request.n_logprobs >= 0)
+      sampling::log_probabilities(logits, engine.padding, token, request.n_logprobs, logprobs);
+    if (out.add(token, logprobs)) {
       outcome.reason = FinishReason::kStopString;
       break;
     }
