@@ -45,7 +45,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
                                     .v_type = options.v_type,
                                     .load_mode = options.load_mode,
                                     .logit_rows = 1};
-  PACKMULE_TRY(const int64_t fitting, ubatch_for(options, impl->file, model_options, impl->options.n_threads));
+  PACKMULE_TRY(const int64_t fitting,
+               ubatch_for(options, impl->file, model_options, impl->options.n_threads));
   model_options.ubatch_size = impl->options.ubatch_size = std::min(fitting, impl->options.ctx_size);
   finished(1);
 
@@ -71,12 +72,22 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
   PACKMULE_TRY(impl->pages, cache::PagePool::create(impl->model->cache_layout(), impl->options.ctx_size));
   PACKMULE_TRY(impl->sequence, impl->pages->new_sequence());
   impl->held.reserve(static_cast<size_t>(impl->options.ctx_size));
+  impl->state = {.slots = std::vector<SlotState>(1),
+                 .context_tokens = impl->options.ctx_size,
+                 .kv_page_tokens = cache::kPageTokens,
+                 .kv_pages = impl->pages->capacity_tokens() / cache::kPageTokens,
+                 .kv_bytes = impl->pages->capacity_bytes(),
+                 .recurrent_bytes = impl->model->cache_layout().recurrent_bytes()};
   auto engine = std::unique_ptr<Engine>(new Engine(std::move(impl)));
   engine->impl_->default_sampling = sampling::defaults_for_model(engine->model_name());
   finished(4);
   return engine;
 }
 
+State Engine::state() const {
+  const std::lock_guard lock(impl_->state_mutex);
+  return impl_->state;
+}
 const EngineOptions& Engine::options() const {
   return impl_->options;
 }

@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "engine/options.h"
+#include "engine/state.h"
 #include "gguf/file.h"
 #include "model/model.h"
 #include "sampling/logprobs.h"
@@ -93,6 +94,8 @@ class Engine {
   [[nodiscard]] Result<Outcome> generate(const Request& request, const Callbacks& callbacks,
                                          std::stop_token stop);
 
+  /// What is going on: cheap, from any thread, also while others generate.
+  [[nodiscard]] State state() const;
   [[nodiscard]] const EngineOptions& options() const;  // with defaults filled in
   [[nodiscard]] const text::Tokenizer& tokenizer() const;
   [[nodiscard]] const model::Model& model() const;

@@ -330,6 +330,39 @@ TEST(Engine, RefusesWhatDoesNotFit) {
   EXPECT_THAT(refusal(bad), HasSubstr("--top-p"));
 }
 
+TEST(Engine, TellsWhatItIsDoing) {
+  const auto engine = open();
+  ASSERT_NE(engine, nullptr);
+  State state = engine->state();
+  ASSERT_FALSE(state.slots.empty());
+  EXPECT_EQ(state.slots[0].task, -1);
+  EXPECT_FALSE(state.slots[0].busy);
+  EXPECT_EQ(state.context_tokens, 256);
+  EXPECT_GE(state.kv_pages * state.kv_page_tokens, 256);
+  EXPECT_EQ(state.kv_pages_used, 0);
+  EXPECT_GT(state.recurrent_bytes, 0);
+  std::optional<State> during;
+  Callbacks callbacks;
+  callbacks.on_piece = [&](const Piece&) {
+    if (!during) during = engine->state();
+  };
+  ASSERT_TRUE(engine->generate(request(Ids(70, 5), 100), callbacks, {}).has_value());
+  ASSERT_TRUE(during.has_value());
+  EXPECT_EQ(during->slots[0].task, 0);
+  EXPECT_EQ(during->slots[0].prompt_tokens, 70);
+  EXPECT_EQ(during->slots[0].processed_tokens, 70);
+  EXPECT_GE(during->slots[0].held_tokens, 70);
+  EXPECT_GE(during->slots[0].generated_tokens, 1);
+  EXPECT_GE(during->kv_pages_used, 2);
+  state = engine->state();
+  EXPECT_FALSE(state.slots[0].busy);
+  EXPECT_EQ(state.totals.requests, 1);
+  EXPECT_EQ(state.totals.prompt_tokens, 70);
+  EXPECT_EQ(state.totals.generated_tokens, 100);
+  EXPECT_GE(state.totals.steps, 100);
+  EXPECT_GT(state.totals.generate_seconds, 0);
+}
+
 TEST(Engine, EndsTheTurn) {
   const auto engine = open();
   ASSERT_NE(engine, nullptr);

@@ -102,6 +102,11 @@ Result<std::span<const float>> Engine::Impl::forward(std::span<const int32_t> to
   } else if (logits.error().kind == ErrorKind::kCancelled) {
     held.clear();
   }
+  tell([&](State& s, SlotState& slot) {
+    slot.held_tokens = static_cast<int64_t>(held.size());
+    s.kv_pages_used = s.kv_pages - pages->free_tokens() / cache::kPageTokens;
+    ++s.totals.steps;
+  });
   return logits;
 }
 
@@ -119,13 +124,33 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
   outcome.seed = sampler.seed();
   for (const int32_t token : request.prompt) sampler.accept(token);
 
+  engine.tell([](State& s, SlotState&) { ++s.waiting; });
   const Turn::Guard turn = engine.turn.wait(stop);
+  engine.tell([](State& s, SlotState&) { --s.waiting; });
   if (!turn) return outcome;
 
   // The prompt.
   const auto prompt_begin = Clock::now();
   int64_t done = engine.keep_common_part(request.prompt);
   outcome.statistics.cached_tokens = done;
+  engine.tell([&](State& s, SlotState& slot) {
+    slot = {.task = s.totals.requests,
+            .busy = true,
+            .prompt_tokens = n_prompt,
+            .cached_tokens = done,
+            .processed_tokens = done,
+            .held_tokens = done};
+    s.totals.cached_tokens += done;
+  });
+  struct Ended {
+    Impl& engine;
+    ~Ended() {
+      engine.tell([](State& s, SlotState& slot) {
+        slot.busy = slot.decoding = false;
+        ++s.totals.requests;
+      });
+    }
+  } const ended{engine};
   std::span<const float> logits;
   while (done < n_prompt && !stop.stop_requested()) {
     const int64_t n = std::min(engine.options.ubatch_size, n_prompt - done);
@@ -136,10 +161,16 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
     if (!result && result.error().kind == ErrorKind::kCancelled) break;
     PACKMULE_TRY(logits, result);
     done += n;
+    engine.tell([&](State& s, SlotState& slot) {
+      slot.processed_tokens = done;
+      slot.decoding = last;
+      s.totals.prompt_tokens += n;
+    });
     if (callbacks.on_prompt) callbacks.on_prompt(done, n_prompt);
   }
   const auto prompt_end = Clock::now();
   outcome.statistics.prompt_ms = milliseconds(prompt_end - prompt_begin);
+  engine.tell([&](State& s, SlotState&) { s.totals.prompt_seconds += outcome.statistics.prompt_ms / 1e3; });
 
   // Token by token.
   TextOut out(*engine.tokenizer, request, callbacks, outcome);
@@ -161,6 +192,10 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
       return fail(ErrorKind::kInvalidArgument, "every token is forbidden: nothing can be generated");
     sampler.accept(token);
     ++outcome.statistics.generated_tokens;
+    engine.tell([&](State& s, SlotState& slot) {
+      ++slot.generated_tokens;
+      ++s.totals.generated_tokens;
+    });
     if (engine.tokenizer->is_end_of_generation(token)) {
       outcome.reason = FinishReason::kEndOfTurn;
       break;
@@ -175,6 +210,8 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
   }
   if (out.finish()) outcome.reason = FinishReason::kStopString;
   outcome.statistics.generate_ms = milliseconds(Clock::now() - prompt_end);
+  engine.tell(
+      [&](State& s, SlotState&) { s.totals.generate_seconds += outcome.statistics.generate_ms / 1e3; });
   return outcome;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -26,9 +27,17 @@ struct Engine::Impl {
   std::vector<int32_t> ends;     // ids that end a turn
   sampling::Params default_sampling;
   Turn turn;
+  mutable std::mutex state_mutex;
+  State state;  // guarded by state_mutex
 
   explicit Impl(gguf::File opened) : file(std::move(opened)) {}
 
+  /// Changes what state() tells.
+  template <class Change>
+  void tell(Change&& change) {
+    const std::lock_guard lock(state_mutex);
+    change(state, state.slots.front());
+  }
   [[nodiscard]] Status check(const Request& request) const;
   /// Drops what the sequence holds unless the prompt goes on from it. Returns the tokens that are kept.
   int64_t keep_common_part(const std::vector<int32_t>& prompt);
