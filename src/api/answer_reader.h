@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "chat/reasoning.h"
 #include "chat/tool_calls.h"
+#include "engine/engine.h"
 
 namespace packmule::api {
 
@@ -18,6 +19,13 @@ struct AnswerForm {
   bool inside_reasoning = false;  // the prompt already opened the thought
   Json tools;                     // whose calls are looked for; null: none
   bool one_call = false;          // the answer ends behind the first call
+  bool with_tokens = false;       // parts carry the tokens
+};
+
+/// A generated token and, if they are wanted, log probabilities as engine::Piece has them.
+struct AnswerToken {
+  int32_t id = 0;
+  std::vector<engine::TokenLogprob> logprobs;
 };
 
 struct AnswerPart {
@@ -26,6 +34,8 @@ struct AnswerPart {
   std::string text;  // kCall: the function's name; kArguments: the next part of their JSON text
   size_t call = 0;   // kCall, kArguments: number of the call, from 0
   std::string id;    // kCall: drawn for it
+  /// Generated since the part before this one, where the dialect wants to know (AnswerForm::with_tokens).
+  std::vector<AnswerToken> tokens = {};
 };
 
 class AnswerReader {

@@ -17,14 +17,17 @@
 namespace packmule::api {
 
 struct ModelInfo {
-  std::string name;         // what /v1/models and the answers call it
-  int64_t created = 0;      // seconds since 1970: when the server loaded it
-  int64_t n_vocab = 0;      // rows of the embedding
-  int64_t n_ctx = 0;        // tokens of context this server gives
-  int64_t n_ctx_train = 0;  // tokens of context the model was trained for
-  int64_t n_embd = 0;       // width of the hidden state
-  int64_t n_params = 0;     // weights
-  int64_t size_bytes = 0;   // of the weights as stored
+  std::string name;           // what /v1/models and the answers call it
+  int64_t created = 0;        // seconds since 1970: when the server loaded it
+  int64_t n_vocab = 0;        // rows of the embedding
+  int64_t n_ctx = 0;          // tokens of context this server gives
+  int64_t n_ctx_train = 0;    // tokens of context the model was trained for
+  int64_t n_embd = 0;         // width of the hidden state
+  int64_t n_params = 0;       // weights
+  int64_t size_bytes = 0;     // of the weights as stored
+  std::string path;           // of the model's file
+  std::string chat_template;  // its source
+  std::string eos_token;      // text of the token that ends a turn; "" if there is none
 };
 
 /// All but `generate` may be called from several threads at once, also while it runs; `generate` from one.
@@ -34,6 +37,8 @@ class Backend {
 
   [[nodiscard]] virtual const ModelInfo& info() const = 0;
   [[nodiscard]] virtual const sampling::Params& default_sampling() const = 0;
+  /// What it is doing.
+  [[nodiscard]] virtual engine::State state() const = 0;
 
   /// The prompt; `tools` null when there are none.
   [[nodiscard]] virtual Result<chat::Rendered> apply_template(const Json& messages, const Json& tools,

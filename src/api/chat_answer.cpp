@@ -1,68 +1,17 @@
 #include "api/chat_answer.h"
 
-#include <chrono>
-
+#include "api/json_text.h"
+#include "api/openai_json.h"
 #include "api/random_id.h"
 
 namespace packmule::api {
 namespace {
 
-Json usage(const engine::Statistics& s) {
-  return {{"prompt_tokens", s.prompt_tokens},
-          {"completion_tokens", s.generated_tokens},
-          {"total_tokens", s.prompt_tokens + s.generated_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", s.cached_tokens}}}};
+Json call_json(const AnswerPart& part) {
+  return {{"id", part.id}, {"type", "function"}, {"function", {{"name", part.text}, {"arguments", ""}}}};
 }
 
-/// llama-server's figures; prompt_n counts the tokens that were processed, not those found in the cache.
-Json timings(const engine::Statistics& s) {
-  const int64_t prompt_n = s.prompt_tokens - s.cached_tokens;
-  const auto each = [](double ms, int64_t n) { return n > 0 ? ms / static_cast<double>(n) : 0.0; };
-  return {{"cache_n", s.cached_tokens},
-          {"prompt_n", prompt_n},
-          {"prompt_ms", s.prompt_ms},
-          {"prompt_per_token_ms", each(s.prompt_ms, prompt_n)},
-          {"prompt_per_second", s.prompt_per_second()},
-          {"predicted_n", s.generated_tokens},
-          {"predicted_ms", s.generate_ms},
-          {"predicted_per_token_ms", each(s.generate_ms, s.generated_tokens)},
-          {"predicted_per_second", s.generate_per_second()}};
-}
-
-Json choice(Json delta, Json reason) {
-  return Json::array({{{"index", 0},
-                       {"delta", std::move(delta)},
-                       {"logprobs", nullptr},
-                       {"finish_reason", std::move(reason)}}});
-}
-
-}  // namespace
-
-std::string_view finish_reason(engine::FinishReason reason, const AnswerReader& reader) {
-  switch (reason) {
-    case engine::FinishReason::kLength:
-    case engine::FinishReason::kContextFull:
-      return "length";
-    case engine::FinishReason::kStopString:
-      if (reader.cut_in_call()) return "stop";
-      break;
-    case engine::FinishReason::kEndOfTurn:
-    case engine::FinishReason::kCancelled:  // behind the one call that was wanted
-      break;
-  }
-  return reader.any_call() ? "tool_calls" : "stop";
-}
-
-ChatAnswer::ChatAnswer(std::string model, bool with_usage)
-    : id_(random_id("chatcmpl-", 32)),
-      model_(std::move(model)),
-      created_(std::chrono::duration_cast<std::chrono::seconds>(
-                   std::chrono::system_clock::now().time_since_epoch())
-                   .count()),
-      with_usage_(with_usage) {}
-
-Json ChatAnswer::whole(const engine::Outcome& outcome, const AnswerReader& reader,
-                       const std::vector<AnswerPart>& parts) const {
+Json message_json(const std::vector<AnswerPart>& parts) {
   std::string content, reasoning;
   Json calls = Json::array();
   for (const AnswerPart& part : parts) {
@@ -74,11 +23,10 @@ Json ChatAnswer::whole(const engine::Outcome& outcome, const AnswerReader& reade
         content += part.text;
         break;
       case AnswerPart::Kind::kCall:
-        calls.push_back(
-            {{"id", part.id}, {"type", "function"}, {"function", {{"name", part.text}, {"arguments", ""}}}});
+        calls.push_back(call_json(part));
         break;
       case AnswerPart::Kind::kArguments:
-        calls.back()["function"]["arguments"].get_ref<std::string&>() += part.text;
+        calls.back()["function"]["arguments"] = part.text;
         break;
     }
   }
@@ -86,33 +34,62 @@ Json ChatAnswer::whole(const engine::Outcome& outcome, const AnswerReader& reade
   message["content"] = content.empty() && !calls.empty() ? Json(nullptr) : Json(content);
   if (!reasoning.empty()) message["reasoning_content"] = reasoning;
   if (!calls.empty()) message["tool_calls"] = std::move(calls);
+  return message;
+}
+
+}  // namespace
+
+ChatAnswer::ChatAnswer(const Backend& backend, ChatAnswerForm form)
+    : backend_(backend), form_(form), id_(random_id("chatcmpl-", 32)), created_(seconds_now()) {}
+
+Json ChatAnswer::whole(const std::vector<WholeAnswer>& answers) {
+  Json choices = Json::array();
+  std::vector<Ending> endings;
+  for (const WholeAnswer& answer : answers) {
+    Json logprobs = nullptr;
+    if (form_.with_logprobs) {
+      logprobs = {{"content", Json::array()}};
+      for (const AnswerPart& part : answer.parts)
+        for (Json& token : logprobs_json(backend_, part.tokens))
+          logprobs["content"].push_back(std::move(token));
+    }
+    choices.push_back({{"index", endings.size()},
+                       {"message", message_json(answer.parts)},
+                       {"logprobs", std::move(logprobs)},
+                       {"finish_reason", finish_reason(answer.ending.ended)}});
+    endings.push_back(answer.ending);
+  }
   return {{"id", id_},
           {"object", "chat.completion"},
           {"created", created_},
-          {"model", model_},
-          {"choices", Json::array({{{"index", 0},
-                                    {"message", std::move(message)},
-                                    {"logprobs", nullptr},
-                                    {"finish_reason", finish_reason(outcome.reason, reader)}}})},
-          {"usage", usage(outcome.statistics)},
-          {"timings", timings(outcome.statistics)}};
+          {"model", backend_.info().name},
+          {"choices", std::move(choices)},
+          {"usage", usage_json(endings, form_.n_choices)},
+          {"timings", timings_json(sum_of(endings, form_.n_choices))}};
 }
 
 Json ChatAnswer::chunk(Json choices) const {
   Json out = {{"id", id_},
               {"object", "chat.completion.chunk"},
               {"created", created_},
-              {"model", model_},
+              {"model", backend_.info().name},
               {"choices", std::move(choices)}};
-  if (with_usage_) out["usage"] = nullptr;
+  if (form_.with_usage) out["usage"] = nullptr;
   return out;
 }
 
-Json ChatAnswer::first_chunk() const {
-  return chunk(choice({{"role", "assistant"}, {"content", ""}}, nullptr));
+Json ChatAnswer::choice(size_t index, Json delta) const {
+  return {{"index", index}, {"delta", std::move(delta)}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
 }
 
-Json ChatAnswer::part_chunk(const AnswerPart& part) const {
+std::string ChatAnswer::begin(size_t) {
+  std::string out;
+  for (size_t i = 0; i < form_.n_choices; ++i)
+    out += sse_event(chunk(Json::array({choice(i, {{"role", "assistant"}, {"content", ""}})})));
+  return out;
+}
+
+std::string ChatAnswer::part(size_t index, const AnswerPart& part) {
   Json delta = Json::object();
   switch (part.kind) {
     case AnswerPart::Kind::kReasoning:
@@ -122,29 +99,40 @@ Json ChatAnswer::part_chunk(const AnswerPart& part) const {
       delta["content"] = part.text;
       break;
     case AnswerPart::Kind::kCall:
-      delta["tool_calls"] = Json::array({{{"index", part.call},
-                                          {"id", part.id},
-                                          {"type", "function"},
-                                          {"function", {{"name", part.text}, {"arguments", ""}}}}});
+      delta["tool_calls"] = Json::array({call_json(part)});
+      delta["tool_calls"][0]["index"] = part.call;
       break;
     case AnswerPart::Kind::kArguments:
       delta["tool_calls"] = Json::array({{{"index", part.call}, {"function", {{"arguments", part.text}}}}});
       break;
   }
-  return chunk(choice(std::move(delta), nullptr));
+  Json entry = choice(index, std::move(delta));
+  if (form_.with_logprobs && !part.tokens.empty())
+    entry["logprobs"] = {{"content", logprobs_json(backend_, part.tokens)}};
+  return sse_event(chunk(Json::array({std::move(entry)})));
 }
 
-Json ChatAnswer::finish_chunk(const engine::Outcome& outcome, const AnswerReader& reader) const {
-  Json out = chunk(choice(Json::object(), finish_reason(outcome.reason, reader)));
-  if (!with_usage_) out["timings"] = timings(outcome.statistics);
-  return out;
+std::string ChatAnswer::end(size_t index, const Ending& ending) {
+  Json entry = choice(index, Json::object());
+  entry["finish_reason"] = finish_reason(ending.ended);
+  Json out = chunk(Json::array({std::move(entry)}));
+  if (!form_.with_usage) out["timings"] = timings_json(ending.statistics);
+  return sse_event(out);
 }
 
-Json ChatAnswer::usage_chunk(const engine::Outcome& outcome) const {
-  Json out = chunk(Json::array());
-  out["usage"] = usage(outcome.statistics);
-  out["timings"] = timings(outcome.statistics);
-  return out;
+std::string ChatAnswer::finish(const std::vector<Ending>& endings) {
+  std::string out;
+  if (form_.with_usage) {
+    Json last = chunk(Json::array());
+    last["usage"] = usage_json(endings, form_.n_choices);
+    last["timings"] = timings_json(sum_of(endings, form_.n_choices));
+    out = sse_event(last);
+  }
+  return out += kSseDone;
+}
+
+std::string ChatAnswer::failed(const ApiError& error) {
+  return sse_event(error.json());
 }
 
 }  // namespace packmule::api

@@ -1,45 +1,40 @@
-// The JSON of an answer to /v1/chat/completions: whole, or as the chunks of a stream.
+// The answer to /v1/chat/completions: whole, or as the chunks of a stream.
 #pragma once
 
 #include <string>
-#include <string_view>
-#include <vector>
 
-#include "api/answer_reader.h"
-#include "base/json.h"
-#include "engine/engine.h"
+#include "api/answer_writer.h"
+#include "api/backend.h"
 
 namespace packmule::api {
 
-class ChatAnswer {
+struct ChatAnswerForm {
+  size_t n_choices = 1;
+  bool with_usage = false;  // a last chunk with the usage of all; "usage" is null before it
+  bool with_logprobs = false;
+};
+
+class ChatAnswer : public AnswerWriter {
  public:
-  /// Draws a new id ("chatcmpl-...") and takes the time. `with_usage`: chunks carry "usage" (null until the
-  /// last).
-  ChatAnswer(std::string model, bool with_usage);
+  /// Draws a new id ("chatcmpl-...") and takes the time.
+  ChatAnswer(const Backend& backend, ChatAnswerForm form);
 
-  /// `parts` are all that `reader` gave.
-  [[nodiscard]] Json whole(const engine::Outcome& outcome, const AnswerReader& reader,
-                           const std::vector<AnswerPart>& parts) const;
-
-  [[nodiscard]] Json first_chunk() const;  // the role
-  [[nodiscard]] Json part_chunk(const AnswerPart& part) const;
-  [[nodiscard]] Json finish_chunk(const engine::Outcome& outcome, const AnswerReader& reader) const;
-  /// Only with `with_usage`: no choices, the usage of the whole request.
-  [[nodiscard]] Json usage_chunk(const engine::Outcome& outcome) const;
-
-  [[nodiscard]] const std::string& id() const { return id_; }
+  [[nodiscard]] const std::string& id() const override { return id_; }
+  [[nodiscard]] Json whole(const std::vector<WholeAnswer>& answers) override;
+  [[nodiscard]] std::string begin(size_t n_prompt_tokens) override;
+  [[nodiscard]] std::string part(size_t choice, const AnswerPart& part) override;
+  [[nodiscard]] std::string end(size_t choice, const Ending& ending) override;
+  [[nodiscard]] std::string finish(const std::vector<Ending>& endings) override;
+  [[nodiscard]] std::string failed(const ApiError& error) override;
 
  private:
   [[nodiscard]] Json chunk(Json choices) const;
+  [[nodiscard]] Json choice(size_t index, Json delta) const;
 
-  std::string id_;
-  std::string model_;
-  int64_t created_;
-  bool with_usage_;
+  const Backend& backend_;
+  const ChatAnswerForm form_;
+  const std::string id_;
+  const int64_t created_;
 };
-
-/// "length" when the answer was cut off, in a call too; else "tool_calls" when there are any, but not when a
-/// stop string ended the last of them; else "stop".
-[[nodiscard]] std::string_view finish_reason(engine::FinishReason reason, const AnswerReader& reader);
 
 }  // namespace packmule::api

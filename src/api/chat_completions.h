@@ -1,33 +1,24 @@
-// POST /v1/chat/completions in its two halves: preparing, which may happen while another answer is being
-// generated, and generating, one at a time.
+// Conversations: from a chat request to what is generated for it.
 #pragma once
 
-#include <functional>
-#include <stop_token>
-#include <string>
-
-#include "api/answer_reader.h"
+#include "api/answer_job.h"
 #include "api/backend.h"
 #include "api/chat_request.h"
 
 namespace packmule::api {
 
-struct ChatJob {
-  engine::Request generation;
-  bool stream = false;
-  bool include_usage = false;
-  AnswerForm form;
-};
-
 /// Renders the template of a request, also for POST /apply-template.
 [[nodiscard]] ApiResult<chat::Rendered> render_prompt(Backend& backend, const ChatRequest& request);
 
-/// Everything that can be wrong with a request is found here: JSON, fields, template, length.
-[[nodiscard]] ApiResult<ChatJob> prepare_chat(Backend& backend, const HttpRequest& request);
+/// The tokens of the rendered prompt, with the one that begins a text where the model wants it.
+[[nodiscard]] ApiResult<std::vector<int32_t>> prompt_tokens(const Backend& backend,
+                                                            const chat::Rendered& prompt);
 
-/// Generates and answers. `stop` is the server's own wish to end; that of the responder is heeded as well.
-/// `log` takes a line of figures, never text of the conversation.
-void run_chat(Backend& backend, const ChatJob& job, Responder& responder, const std::stop_token& stop,
-              const std::function<void(const std::string&)>& log);
+/// Everything that can be wrong with a conversation is found here: template, tokens, length. The job lacks
+/// its writer, and the form of its errors is OpenAI's.
+[[nodiscard]] ApiResult<AnswerJob> prepare_conversation(Backend& backend, ChatRequest request);
+
+/// POST /v1/chat/completions.
+[[nodiscard]] ApiResult<AnswerJob> prepare_chat(Backend& backend, const Json& body);
 
 }  // namespace packmule::api

@@ -6,10 +6,9 @@
 #pragma once
 
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "api/error.h"
+#include "api/generation_fields.h"
 #include "base/json.h"
 #include "engine/engine.h"
 
@@ -22,8 +21,8 @@ struct ChatRequest {
   Json kwargs;    // object, with add_generation_prompt
 
   engine::Request generation;  // all but the prompt
-  /// Biases given for a text instead of a token id: for each token of it.
-  std::vector<std::pair<std::string, float>> text_bias;
+  TextBias text_bias;
+  int64_t n = 1;  // answers
 
   bool stream = false;
   bool include_usage = false;       // a last chunk with the usage

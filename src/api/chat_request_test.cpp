@@ -134,6 +134,13 @@ TEST(ChatRequest, RefusesWhatIsWrongAndNamesTheField) {
       {R"("logit_bias":[[1]])", "logit_bias"},
       {R"("logit_bias":[[1.5,1]])", "logit_bias"},
       {R"("logit_bias":3)", "logit_bias"},
+      {R"("n":0)", "n"},
+      {R"("n":65)", "n"},
+      {R"("n":"2")", "n"},
+      {R"("logprobs":5)", "logprobs"},
+      {R"("top_logprobs":3)", "top_logprobs"},
+      {R"("logprobs":true,"top_logprobs":21)", "top_logprobs"},
+      {R"("n_probs":-1)", "n_probs"},
       {R"("stream":1)", "stream"},
       {R"("stream_options":true)", "stream_options"},
       {R"("stream_options":{"include_usage":1})", "stream_options.include_usage"},
@@ -157,10 +164,18 @@ TEST(ChatRequest, RefusesWhatIsWrongAndNamesTheField) {
   }
 }
 
+TEST(ChatRequest, ReadsHowManyLogProbabilities) {
+  const auto wanted = [](std::string_view fields) { return parse(with(fields))->generation.n_logprobs; };
+  EXPECT_EQ(wanted(R"("logprobs":false,"top_logprobs":0)"), -1);
+  EXPECT_EQ(wanted(R"("logprobs":true)"), 0);
+  EXPECT_EQ(wanted(R"("logprobs":true,"top_logprobs":20)"), 20);
+  EXPECT_EQ(wanted(R"("n_probs":3)"), 3);
+  EXPECT_EQ(parse(with(R"("n":3)"))->n, 3);
+}
+
 TEST(ChatRequest, RefusesWhatWouldChangeTheAnswerIfIgnored) {
   for (const char* fields :
-       {R"("n":2)", R"("logprobs":true)", R"("top_logprobs":3)",
-        R"("response_format":{"type":"json_object"})",
+       {R"("response_format":{"type":"json_object"})",
         R"("response_format":{"type":"json_schema","json_schema":{}})", R"("tool_choice":"required")",
         R"("tool_choice":{"type":"function","function":{"name":"f"}})", R"("grammar":"root ::= \"a\"")",
         R"("json_schema":{"type":"object"})", R"("functions":[{"name":"f"}])",

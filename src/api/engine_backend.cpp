@@ -7,13 +7,17 @@
 namespace packmule::api {
 namespace {
 
-ModelInfo describe(const engine::Engine& engine, std::string name) {
+ModelInfo describe(const engine::Engine& engine, std::string name, std::string template_source) {
   ModelInfo info{.name = name.empty() ? engine.model_name() : std::move(name),
                  .created = static_cast<int64_t>(std::time(nullptr)),
                  .n_vocab = engine.model().hparams().n_vocab,
                  .n_ctx = engine.options().ctx_size,
                  .n_ctx_train = engine.model().hparams().context_length,
-                 .n_embd = engine.model().hparams().hidden};
+                 .n_embd = engine.model().hparams().hidden,
+                 .path = engine.options().model_path,
+                 .chat_template = std::move(template_source)};
+  if (const text::TokenId eos = engine.tokenizer().eos(); eos >= 0)
+    info.eos_token = engine.tokenizer().token_bytes(eos);
   for (const auto& tensor : engine.file().tensors()) {
     info.n_params += tensor.n_elems();
     info.size_bytes += static_cast<int64_t>(tensor.size_bytes);
@@ -25,12 +29,12 @@ ModelInfo describe(const engine::Engine& engine, std::string name) {
 
 EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine,
                              std::unique_ptr<chat::TemplateEngine> chat_template, sampling::Params sampling,
-                             std::string name)
+                             std::string name, std::string template_source)
     : engine_(std::move(engine)),
       template_(std::move(chat_template)),
       typed_text_(engine_->tokenizer().control_tokens()),
       sampling_(std::move(sampling)),
-      info_(describe(*engine_, std::move(name))),
+      info_(describe(*engine_, std::move(name), std::move(template_source))),
       needs_object_arguments_(api::needs_object_arguments([this](const Json& m) { return probe(m); })),
       writes_tool_calls_(api::writes_tool_calls([this](const Json& m) { return probe(m); })) {}
 

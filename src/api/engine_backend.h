@@ -12,12 +12,13 @@ namespace packmule::api {
 class EngineBackend : public Backend {
  public:
   /// `name` is what the model is called outside, "" for the model's own name; `sampling` what requests leave
-  /// unset.
+  /// unset; `template_source` what `chat_template` was made of.
   EngineBackend(std::unique_ptr<engine::Engine> engine, std::unique_ptr<chat::TemplateEngine> chat_template,
-                sampling::Params sampling, std::string name);
+                sampling::Params sampling, std::string name, std::string template_source);
 
   const ModelInfo& info() const override { return info_; }
   const sampling::Params& default_sampling() const override { return sampling_; }
+  engine::State state() const override { return engine_->state(); }
   Result<chat::Rendered> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override;
   bool needs_object_arguments() const override { return needs_object_arguments_; }
   bool writes_tool_calls() const override { return writes_tool_calls_; }

@@ -3,8 +3,33 @@
 #include "api/json_text.h"
 
 namespace packmule::api {
+namespace {
 
-Json ApiError::json() const {
+/// Anthropic's names; its clients look at the status first.
+std::string_view anthropic_type(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "overloaded_error";
+    default:
+      return status < 500 ? "invalid_request_error" : "api_error";
+  }
+}
+
+}  // namespace
+
+Json ApiError::json(ErrorForm form) const {
+  if (form == ErrorForm::kAnthropic)
+    return {{"type", "error"}, {"error", {{"type", anthropic_type(status)}, {"message", message}}}};
   const auto text_or_null = [](const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); };
   Json error = {
       {"message", message}, {"type", type}, {"param", text_or_null(param)}, {"code", text_or_null(code)}};
@@ -12,8 +37,8 @@ Json ApiError::json() const {
   return Json{{"error", std::move(error)}};
 }
 
-HttpResponse ApiError::response() const {
-  HttpResponse out = json_response(json(), status);
+HttpResponse ApiError::response(ErrorForm form) const {
+  HttpResponse out = json_response(json(form), status);
   out.headers.insert(out.headers.end(), headers.begin(), headers.end());
   return out;
 }

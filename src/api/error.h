@@ -1,4 +1,4 @@
-// Errors as OpenAI's clients expect them: {"error": {"message", "type", "param", "code"}} with a status.
+// Errors with a status, in the form that the clients of a dialect expect.
 #pragma once
 
 #include <string>
@@ -10,6 +10,11 @@
 
 namespace packmule::api {
 
+enum class ErrorForm {
+  kOpenAi,     // {"error": {"message", "type", "param", "code"}}
+  kAnthropic,  // {"type": "error", "error": {"type", "message"}}
+};
+
 struct ApiError {
   int status = 400;
   std::string type = "invalid_request_error";
@@ -19,9 +24,8 @@ struct ApiError {
   Headers headers = {};   // further response headers (Allow, Retry-After)
   Json details = Json();  // an object whose entries are added to the error, or null
 
-  /// {"error": {...}}
-  [[nodiscard]] Json json() const;
-  [[nodiscard]] HttpResponse response() const;
+  [[nodiscard]] Json json(ErrorForm form = ErrorForm::kOpenAi) const;
+  [[nodiscard]] HttpResponse response(ErrorForm form = ErrorForm::kOpenAi) const;
 };
 
 /// Value or ApiError; PACKMULE_TRY does not fit (its error type differs), API_TRY below does.

@@ -1,8 +1,11 @@
 // A model that says what the test wants, and a client that keeps what it is sent.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -38,6 +41,7 @@ class FakeBackend : public Backend {
                   .n_params = 123,
                   .size_bytes = 456};
   sampling::Params defaults;
+  engine::State engine_state{.slots = std::vector<engine::SlotState>(1)};
 
   // What was asked for.
   engine::Request last_request;
@@ -48,6 +52,7 @@ class FakeBackend : public Backend {
 
   const ModelInfo& info() const override { return model; }
   const sampling::Params& default_sampling() const override { return defaults; }
+  engine::State state() const override { return engine_state; }
   Result<chat::Rendered> apply_template(const Json& messages, const Json& tools,
                                         const Json& kwargs) override {
     if (template_error) return tl::unexpected(*template_error);
@@ -96,6 +101,14 @@ class FakeBackend : public Backend {
   }
 
  private:
+  /// The drawn token 1 and tokens 1, 2, ... (-inf for the third).
+  static std::vector<engine::TokenLogprob> logprobs_of(int32_t n_top) {
+    std::vector<engine::TokenLogprob> out;
+    if (n_top >= 0) out.push_back({1, -0.5f});
+    for (int32_t i = 1; i <= n_top; ++i)
+      out.push_back({i, i == 3 ? -std::numeric_limits<float>::infinity() : -0.5f * static_cast<float>(i)});
+    return out;
+  }
   Result<engine::Outcome> run(const engine::Request& request, const engine::Callbacks& callbacks,
                               std::stop_token stop) {
     if (generate_error) return tl::unexpected(*generate_error);
@@ -104,7 +117,8 @@ class FakeBackend : public Backend {
     for (const std::string& piece : pieces) {
       outcome.text += piece;
       outcome.tokens.push_back(1);
-      if (callbacks.on_piece) callbacks.on_piece({.text = piece, .token = 1});
+      const std::vector<engine::TokenLogprob> logprobs = logprobs_of(request.n_logprobs);
+      if (callbacks.on_piece) callbacks.on_piece({.text = piece, .token = 1, .logprobs = logprobs});
     }
     if (generate_late_error) return tl::unexpected(*generate_late_error);
     if (block_until_stop) {
@@ -114,6 +128,8 @@ class FakeBackend : public Backend {
       never.wait(lock, stop, [] { return false; });
     }
     if (stop.stop_requested()) outcome.reason = engine::FinishReason::kCancelled;
+    if (reason == engine::FinishReason::kStopString && !request.stop.empty())
+      outcome.stop_string = request.stop.front();
     outcome.statistics = {.prompt_tokens = static_cast<int64_t>(request.prompt.size()),
                           .cached_tokens = 2,
                           .generated_tokens = static_cast<int64_t>(pieces.size()),
@@ -191,19 +207,28 @@ class FakeResponder : public Responder {
 };
 
 /// The JSON of the events of a stream, without the closing [DONE]; nullopt when the form is not that of a
-/// stream.
+/// stream. An event with a name must have it as its type, too.
 inline std::optional<std::vector<Json>> parse_sse(std::string_view body, bool expect_done = true) {
+  constexpr std::string_view kEvent = "event: ", kData = "data: ";
   std::vector<Json> events;
   bool done = false;
   while (!body.empty()) {
     const size_t end = body.find("\n\n");
-    if (end == std::string_view::npos || done || !body.starts_with("data: ")) return std::nullopt;
-    const std::string_view data = body.substr(6, end - 6);
-    if (data.find('\n') != std::string_view::npos) return std::nullopt;
+    if (end == std::string_view::npos || done) return std::nullopt;
+    std::string_view data = body.substr(0, end);
+    std::string_view name;
+    if (data.starts_with(kEvent)) {
+      const size_t line = std::min(data.find('\n'), data.size() - 1);
+      name = data.substr(kEvent.size(), line - kEvent.size());
+      data.remove_prefix(line + 1);
+    }
+    if (!data.starts_with(kData) || data.find('\n') != std::string_view::npos) return std::nullopt;
+    data.remove_prefix(kData.size());
     if (data == "[DONE]")
       done = true;
     else
       events.push_back(Json::parse(data));
+    if (!name.empty() && events.back().at("type") != name) return std::nullopt;
     body.remove_prefix(end + 2);
   }
   if (done != expect_done) return std::nullopt;

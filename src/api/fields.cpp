@@ -102,6 +102,28 @@ void Fields::fail(ApiError error) {
   if (!error_) error_ = std::move(error);
 }
 
+tl::unexpected<ApiError> refuse_field(const std::string& param, std::string_view message) {
+  return tl::unexpected(bad_field(param, fmt::format("'{}': {}", param, message)));
+}
+
+ApiResult<void> expect_object(const Json& value, const std::string& where) {
+  if (value.is_object()) return {};
+  return refuse_field(where, fmt::format("expected an object, found {}", type_name(value)));
+}
+
+ApiResult<void> expect_array(const Json& value, const std::string& where) {
+  if (value.is_array()) return {};
+  return refuse_field(where, fmt::format("expected an array, found {}", type_name(value)));
+}
+
+ApiResult<std::string> required_string(const Json& object, std::string_view name, const std::string& where) {
+  const auto it = object.find(std::string(name));
+  if (it == object.end() || !it->is_string())
+    return refuse_field(where.empty() ? std::string(name) : fmt::format("{}.{}", where, name),
+                        "expected a string");
+  return it->get<std::string>();
+}
+
 ApiResult<Json> parse_body(const HttpRequest& request) {
   auto json = parse_json(request.body, "the request body");
   if (!json) return tl::unexpected(from_error(json.error()));

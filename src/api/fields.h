@@ -48,7 +48,25 @@ class Fields {
 /// The whole number in a JSON value (3 or 3.0), if it is one and fits.
 [[nodiscard]] std::optional<int64_t> whole_number(const Json& value);
 
+/// A 400 that names the field at fault, in its message too.
+[[nodiscard]] tl::unexpected<ApiError> refuse_field(const std::string& param, std::string_view message);
+
+/// A 400 unless the value at `where` is an object, or an array.
+[[nodiscard]] ApiResult<void> expect_object(const Json& value, const std::string& where);
+[[nodiscard]] ApiResult<void> expect_array(const Json& value, const std::string& where);
+
+/// The string under `name` in the object at `where` ("": the body), which must be there.
+[[nodiscard]] ApiResult<std::string> required_string(const Json& object, std::string_view name,
+                                                     const std::string& where);
+
 /// The body of a request as a JSON object, or a 400.
 [[nodiscard]] ApiResult<Json> parse_body(const HttpRequest& request);
 
 }  // namespace packmule::api
+
+/// Returns the error of a result from the enclosing function.
+#define API_TRY_STATUS(...)                                                           \
+  do {                                                                                \
+    if (auto status_ = (__VA_ARGS__); !status_.has_value())                           \
+      return ::tl::unexpected<::packmule::api::ApiError>(std::move(status_).error()); \
+  } while (false)

@@ -2,66 +2,41 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "api/fields.h"
 
 namespace packmule::api {
 namespace {
 
-tl::unexpected<ApiError> bad(const std::string& param, const std::string& message) {
-  return tl::unexpected(bad_field(param, fmt::format("'{}': {}", param, message)));
-}
-
-ApiResult<std::string> parse_content(const Json& content, const std::string& where) {
-  if (content.is_null()) return std::string();
-  if (content.is_string()) return content.get<std::string>();
-  if (!content.is_array())
-    return bad(where, fmt::format("expected a string, null or an array of text parts, found {}",
-                                  type_name(content)));
-  std::string text;
-  for (size_t i = 0; i < content.size(); ++i) {
-    const std::string here = fmt::format("{}[{}]", where, i);
-    const Json& part = content[i];
-    if (!part.is_object()) return bad(here, fmt::format("expected an object, found {}", type_name(part)));
-    const auto type = part.find("type");
-    if (type == part.end() || !type->is_string()) return bad(here + ".type", "expected a string");
-    if (*type != "text")
-      return bad(here + ".type", fmt::format("parts of type {} are not supported, this model reads text only",
-                                             type->dump(-1, ' ', false, Json::error_handler_t::replace)));
-    const auto value = part.find("text");
-    if (value == part.end() || !value->is_string()) return bad(here + ".text", "expected a string");
-    if (i > 0) text += '\n';
-    text += value->get_ref<const std::string&>();
-  }
-  return text;
-}
-
 ApiResult<void> check_tool_calls(const Json& calls, const std::string& where) {
-  if (!calls.is_array()) return bad(where, fmt::format("expected an array, found {}", type_name(calls)));
+  API_TRY_STATUS(expect_array(calls, where));
   for (size_t i = 0; i < calls.size(); ++i) {
     const std::string here = fmt::format("{}[{}]", where, i);
     if (!calls[i].is_object())
-      return bad(here, fmt::format("expected an object, found {}", type_name(calls[i])));
+      return refuse_field(here, fmt::format("expected an object, found {}", type_name(calls[i])));
     const auto function = calls[i].find("function");
     if (function == calls[i].end() || !function->is_object())
-      return bad(here + ".function", "expected an object");
+      return refuse_field(here + ".function", "expected an object");
     const auto name = function->find("name");
     if (name == function->end() || !name->is_string())
-      return bad(here + ".function.name", "expected a string");
+      return refuse_field(here + ".function.name", "expected a string");
     const auto arguments = function->find("arguments");
     if (arguments == function->end() || !(arguments->is_string() || arguments->is_object()))
-      return bad(here + ".function.arguments", "expected a JSON object, or one written as a string");
+      return refuse_field(here + ".function.arguments", "expected a JSON object, or one written as a string");
   }
   return {};
 }
 
 ApiResult<Json> parse_message(const Json& message, const std::string& here) {
-  if (!message.is_object()) return bad(here, fmt::format("expected an object, found {}", type_name(message)));
+  API_TRY_STATUS(expect_object(message, here));
   const auto role_field = message.find("role");
   if (role_field == message.end() || !role_field->is_string())
-    return bad(here + ".role", "expected a string");
+    return refuse_field(here + ".role", "expected a string");
   const std::string role = role_field->get<std::string>();
   if (role != "system" && role != "developer" && role != "user" && role != "assistant" && role != "tool")
-    return bad(here + ".role", "expected \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
+    return refuse_field(here + ".role",
+                        "expected \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
 
   Json out = message;
   if (role == "developer") out["role"] = "system";
@@ -71,17 +46,16 @@ ApiResult<Json> parse_message(const Json& message, const std::string& here) {
       out.erase("tool_calls");
     } else {
       if (role != "assistant")
-        return bad(here + ".tool_calls", "only a message of the assistant can have tool calls");
-      if (auto checked = check_tool_calls(*calls, here + ".tool_calls"); !checked)
-        return tl::unexpected(std::move(checked).error());
+        return refuse_field(here + ".tool_calls", "only a message of the assistant can have tool calls");
+      API_TRY_STATUS(check_tool_calls(*calls, here + ".tool_calls"));
     }
   }
   const auto content = message.find("content");
   if (content == message.end()) {
-    if (role != "assistant") return bad(here + ".content", "missing");
+    if (role != "assistant") return refuse_field(here + ".content", "missing");
     out["content"] = "";
   } else {
-    API_TRY(out["content"], parse_content(*content, here + ".content"));
+    API_TRY(out["content"], text_of_content(*content, here + ".content", {"text"}));
   }
   return out;
 }
@@ -103,10 +77,35 @@ Json conversation_with_call(Json arguments) {
 
 }  // namespace
 
+ApiResult<std::string> text_of_content(const Json& content, const std::string& where,
+                                       std::initializer_list<std::string_view> types) {
+  if (content.is_null()) return std::string();
+  if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array())
+    return refuse_field(where, fmt::format("expected a string, null or an array of text parts, found {}",
+                                           type_name(content)));
+  std::string text;
+  for (size_t i = 0; i < content.size(); ++i) {
+    const std::string here = fmt::format("{}[{}]", where, i);
+    const Json& part = content[i];
+    API_TRY_STATUS(expect_object(part, here));
+    const auto type = part.find("type");
+    if (type == part.end() || !type->is_string()) return refuse_field(here + ".type", "expected a string");
+    if (std::find(types.begin(), types.end(), type->get_ref<const std::string&>()) == types.end())
+      return refuse_field(here + ".type",
+                          fmt::format("parts of type {} are not supported, this model reads text only",
+                                      type->dump(-1, ' ', false, Json::error_handler_t::replace)));
+    const auto value = part.find("text");
+    if (value == part.end() || !value->is_string()) return refuse_field(here + ".text", "expected a string");
+    if (i > 0) text += '\n';
+    text += value->get_ref<const std::string&>();
+  }
+  return text;
+}
+
 ApiResult<Json> parse_messages(const Json& messages) {
-  if (!messages.is_array())
-    return bad("messages", fmt::format("expected an array, found {}", type_name(messages)));
-  if (messages.empty()) return bad("messages", "expected at least one message");
+  API_TRY_STATUS(expect_array(messages, "messages"));
+  if (messages.empty()) return refuse_field("messages", "expected at least one message");
   Json out = Json::array();
   for (size_t i = 0; i < messages.size(); ++i) {
     API_TRY(Json message, parse_message(messages[i], fmt::format("messages[{}]", i)));
@@ -116,17 +115,17 @@ ApiResult<Json> parse_messages(const Json& messages) {
 }
 
 ApiResult<Json> parse_tools(const Json& tools) {
-  if (!tools.is_array()) return bad("tools", fmt::format("expected an array, found {}", type_name(tools)));
+  API_TRY_STATUS(expect_array(tools, "tools"));
   for (size_t i = 0; i < tools.size(); ++i) {
     const std::string here = fmt::format("tools[{}]", i);
-    if (!tools[i].is_object())
-      return bad(here, fmt::format("expected an object, found {}", type_name(tools[i])));
-    if (tools[i].value("type", Json()) != "function") return bad(here + ".type", "expected \"function\"");
+    API_TRY_STATUS(expect_object(tools[i], here));
+    if (tools[i].value("type", Json()) != "function")
+      return refuse_field(here + ".type", "expected \"function\"");
     const auto function = tools[i].find("function");
     if (function == tools[i].end() || !function->is_object())
-      return bad(here + ".function", "expected an object");
+      return refuse_field(here + ".function", "expected an object");
     if (!function->value("name", Json()).is_string())
-      return bad(here + ".function.name", "expected a string");
+      return refuse_field(here + ".function.name", "expected a string");
   }
   return tools.empty() ? Json(nullptr) : tools;
 }
@@ -144,7 +143,8 @@ ApiResult<Json> with_object_arguments(Json messages) {
       auto parsed = text.empty() ? Result<Json>(Json::object()) : parse_json(text, where);
       if (!parsed) return tl::unexpected(bad_field(where, parsed.error().message));
       if (!parsed->is_object())
-        return bad(where, fmt::format("expected the text of a JSON object, found {}", type_name(*parsed)));
+        return refuse_field(where,
+                            fmt::format("expected the text of a JSON object, found {}", type_name(*parsed)));
       arguments = std::move(parsed).value();
     }
   }

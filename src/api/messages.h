@@ -6,6 +6,9 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
+#include <string>
+#include <string_view>
 
 #include "api/error.h"
 #include "base/json.h"
@@ -16,6 +19,11 @@ namespace packmule::api {
 /// parts joined by a newline, as llama-server does), developer is system, empty tool_calls are dropped.
 /// Arguments of tool calls stay the JSON text they are.
 [[nodiscard]] ApiResult<Json> parse_messages(const Json& messages);
+
+/// The text of a content: a string, null, or a list of parts of these types with a `text` each, which are
+/// joined by a newline. `where` names the content in errors.
+[[nodiscard]] ApiResult<std::string> text_of_content(const Json& content, const std::string& where,
+                                                     std::initializer_list<std::string_view> types);
 
 /// Checks `tools`: an array of {"type": "function", "function": {"name": ...}}. Null for an empty one.
 [[nodiscard]] ApiResult<Json> parse_tools(const Json& tools);

@@ -5,46 +5,67 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <chrono>
 
 #include "api/chat_completions.h"
+#include "api/completions.h"
 #include "api/fields.h"
 #include "api/json_text.h"
 #include "api/models.h"
+#include "api/status.h"
 #include "api/tokens.h"
 
 namespace packmule::api {
 namespace {
 
-enum class Endpoint { kHealth, kModels, kChat, kTokenize, kDetokenize, kApplyTemplate };
-
+/// One of the three kinds of work, for one path.
 struct Route {
   std::string_view path;
-  bool post;  // else GET and HEAD
-  Endpoint endpoint;
+  Lookup lookup = Lookup::kNone;                                                   // GET and HEAD; else POST
+  ApiResult<Json> (*compute)(Backend& backend, const Json& body) = nullptr;        // one thing at a time
+  ApiResult<AnswerJob> (*generate)(Backend& backend, const Json& body) = nullptr;  // prepares it
+  ErrorForm errors = ErrorForm::kOpenAi;
+
+  [[nodiscard]] bool post() const { return lookup == Lookup::kNone; }
 };
 
-/// The same paths as llama-server's, with and without the version.
-constexpr std::array<Route, 9> kRoutes = {{{"/health", false, Endpoint::kHealth},
-                                           {"/v1/health", false, Endpoint::kHealth},
-                                           {"/v1/models", false, Endpoint::kModels},
-                                           {"/models", false, Endpoint::kModels},
-                                           {"/v1/chat/completions", true, Endpoint::kChat},
-                                           {"/chat/completions", true, Endpoint::kChat},
-                                           {"/tokenize", true, Endpoint::kTokenize},
-                                           {"/detokenize", true, Endpoint::kDetokenize},
-                                           {"/apply-template", true, Endpoint::kApplyTemplate}}};
+ApiResult<Json> apply_template(Backend& backend, const Json& body) {
+  API_TRY(const ChatRequest request, parse_template_request(body));
+  API_TRY(chat::Rendered prompt, render_prompt(backend, request));
+  return Json{{"prompt", std::move(prompt.text)}};
+}
+
 constexpr std::string_view kModelPrefix = "/v1/models/";
+
+/// The same paths as llama-server's, with and without the version.
+constexpr Route kRoutes[] = {
+    {.path = "/health", .lookup = Lookup::kHealth},
+    {.path = "/v1/health", .lookup = Lookup::kHealth},
+    {.path = "/v1/models", .lookup = Lookup::kModels},
+    {.path = "/models", .lookup = Lookup::kModels},
+    {.path = "/props", .lookup = Lookup::kProps},
+    {.path = "/slots", .lookup = Lookup::kSlots},
+    {.path = "/metrics", .lookup = Lookup::kMetrics},
+    {.path = "/v1/chat/completions", .generate = prepare_chat},
+    {.path = "/chat/completions", .generate = prepare_chat},
+    {.path = "/v1/completions", .generate = prepare_completion},
+    {.path = "/completion", .generate = prepare_llama_completion},
+    {.path = "/completions", .generate = prepare_llama_completion},
+    {.path = "/tokenize", .compute = tokenize},
+    {.path = "/detokenize", .compute = detokenize},
+    {.path = "/apply-template", .compute = apply_template},
+};
 
 const Route* find_route(std::string_view path) {
   const auto it =
-      std::find_if(kRoutes.begin(), kRoutes.end(), [&](const Route& r) { return r.path == path; });
-  if (it != kRoutes.end()) return &*it;
-  static constexpr Route kOneModel = {kModelPrefix, false, Endpoint::kModels};
+      std::find_if(std::begin(kRoutes), std::end(kRoutes), [&](const Route& r) { return r.path == path; });
+  if (it != std::end(kRoutes)) return &*it;
+  static constexpr Route kOneModel = {.path = kModelPrefix, .lookup = Lookup::kOneModel};
   return path.starts_with(kModelPrefix) ? &kOneModel : nullptr;
 }
 
 std::string_view allowed_methods(const Route& route) {
-  return route.post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+  return route.post() ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
 }
 
 /// Printable part of what a client sent, for an error message.
@@ -56,18 +77,17 @@ std::string shown(std::string_view text) {
 }
 
 ApiError not_found(std::string_view path) {
+  std::string there;
+  for (const Route& route : kRoutes) there += fmt::format("{}{}", there.empty() ? "" : ", ", route.path);
   return {.status = 404,
-          .message =
-              fmt::format("no such path: {}; there are /health, /v1/models, /v1/chat/completions, /tokenize, "
-                          "/detokenize and /apply-template",
-                          shown(path)),
+          .message = fmt::format("no such path: {}; there are {}", shown(path), there),
           .code = "not_found"};
 }
 
 ApiError wrong_method(const HttpRequest& request, const Route& route) {
   return {.status = 405,
           .message = fmt::format("{} is not allowed for {}, use {}", shown(request.method),
-                                 shown(request.path()), route.post ? "POST" : "GET"),
+                                 shown(request.path()), route.post() ? "POST" : "GET"),
           .code = "method_not_allowed",
           .headers = {{"Allow", std::string(allowed_methods(route))}}};
 }
@@ -91,7 +111,7 @@ ApiError busy() {
 ApiError unauthorized() {
   return {.status = 401,
           .type = "authentication_error",
-          .message = "an API key is needed: send it as 'Authorization: Bearer KEY'",
+          .message = "an API key is needed: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
           .code = "invalid_api_key",
           .headers = {{"WWW-Authenticate", "Bearer"}}};
 }
@@ -122,9 +142,27 @@ std::optional<ApiError> check_encoding(const HttpRequest& request) {
   return std::nullopt;
 }
 
-HttpResponse answer(const ApiResult<Json>& result) {
-  return result ? json_response(*result) : result.error().response();
-}
+/// Tells browsers that pages of an origin may read the answer.
+class CorsResponder : public Responder {
+ public:
+  CorsResponder(std::string origin, std::shared_ptr<Responder> next)
+      : origin_(std::move(origin)), next_(std::move(next)) {}
+
+  void send(HttpResponse response) override { next_->send(opened(std::move(response))); }
+  void start(HttpResponse head) override { next_->start(opened(std::move(head))); }
+  bool write(std::string_view bytes) override { return next_->write(bytes); }
+  void finish() override { next_->finish(); }
+  [[nodiscard]] std::stop_token stop_token() const override { return next_->stop_token(); }
+
+ private:
+  [[nodiscard]] HttpResponse opened(HttpResponse response) const {
+    response.headers.emplace_back("Access-Control-Allow-Origin", origin_);
+    return response;
+  }
+
+  const std::string origin_;
+  const std::shared_ptr<Responder> next_;
+};
 
 }  // namespace
 
@@ -139,15 +177,59 @@ void Service::set_backend(std::unique_ptr<Backend> backend) {
 }
 
 bool Service::authorized(const HttpRequest& request) const {
-  if (options_.api_key.empty()) return true;
+  if (options_.api_keys.empty()) return true;
   constexpr std::string_view kBearer = "Bearer ";
   const std::string_view authorization = request.header("authorization");
-  if (authorization.starts_with(kBearer))
-    return equal_in_constant_time(authorization.substr(kBearer.size()), options_.api_key);
-  return equal_in_constant_time(request.header("x-api-key"), options_.api_key);
+  const std::string_view given =
+      authorization.starts_with(kBearer) ? authorization.substr(kBearer.size()) : request.header("x-api-key");
+  bool known = false;  // every key is looked at, whichever fits
+  for (const std::string& key : options_.api_keys) known |= equal_in_constant_time(given, key);
+  return known;
+}
+
+HttpResponse Service::look_up(const Backend& backend, const HttpRequest& request, Lookup what) const {
+  switch (what) {
+    case Lookup::kHealth:
+      return json_response({{"status", "ok"}});
+    case Lookup::kModels:
+      return json_response(model_list_json(backend.info()));
+    case Lookup::kOneModel: {
+      const std::string_view name = request.path().substr(kModelPrefix.size());
+      if (name == backend.info().name) return json_response(model_json(backend.info()));
+      return ApiError{.status = 404,
+                      .message = fmt::format("the model '{}' does not exist here, this server has '{}'",
+                                             shown(name), backend.info().name),
+                      .param = "model",
+                      .code = "model_not_found"}
+          .response();
+    }
+    case Lookup::kProps:
+      return json_response(props_json(backend));
+    case Lookup::kSlots:
+      return json_response(slots_json(backend));
+    case Lookup::kMetrics:
+      return {.headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
+              .body = metrics_text(backend, first_token_, static_cast<int64_t>(generating_.n_waiting()))};
+    case Lookup::kNone:
+      break;
+  }
+  return {.status = 500};
 }
 
 void Service::handle(HttpRequest request, std::shared_ptr<Responder> responder) {
+  if (options_.cors_origin.empty()) return dispatch(std::move(request), std::move(responder));
+  auto open = std::make_shared<CorsResponder>(options_.cors_origin, std::move(responder));
+  if (request.method == "OPTIONS" && !request.header("access-control-request-method").empty())
+    return open->send({.status = 204,
+                       .headers = {{"Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"},
+                                   // "*" does not stand for Authorization.
+                                   {"Access-Control-Allow-Headers", "*, Authorization"},
+                                   {"Access-Control-Max-Age", "600"}},
+                       .body = ""});
+  dispatch(std::move(request), std::move(open));
+}
+
+void Service::dispatch(HttpRequest request, std::shared_ptr<Responder> responder) {
   const Route* route = find_route(request.path());
   if (request.method == "OPTIONS" && (route != nullptr || request.target == "*"))
     return responder->send(
@@ -155,93 +237,48 @@ void Service::handle(HttpRequest request, std::shared_ptr<Responder> responder) 
          .headers = {{"Allow",
                       std::string(route != nullptr ? allowed_methods(*route) : "GET, HEAD, POST, OPTIONS")}},
          .body = ""});
-  // Before all else, so that a stranger learns nothing but that a server is here.
-  if (!(route != nullptr && route->endpoint == Endpoint::kHealth) && !authorized(request))
-    return responder->send(unauthorized().response());
-  if (route == nullptr) return responder->send(not_found(request.path()).response());
-  const bool reads = request.method == "GET" || request.method == "HEAD";
-  if (route->post ? request.method != "POST" : !reads)
-    return responder->send(wrong_method(request, *route).response());
-  Backend* backend = backend_.load(std::memory_order_acquire);
-  if (backend == nullptr) return responder->send(loading().response());
-  if (route->post)
-    if (const auto error = check_encoding(request)) return responder->send(error->response());
-
-  switch (route->endpoint) {
-    case Endpoint::kHealth:
-      return responder->send(json_response({{"status", "ok"}}));
-    case Endpoint::kModels: {
-      if (!request.path().starts_with(kModelPrefix))
-        return responder->send(json_response(model_list_json(backend->info())));
-      const std::string_view name = request.path().substr(kModelPrefix.size());
-      if (name == backend->info().name) return responder->send(json_response(model_json(backend->info())));
-      return responder->send(
-          ApiError{.status = 404,
-                   .message = fmt::format("the model '{}' does not exist here, this server has '{}'",
-                                          shown(name), backend->info().name),
-                   .param = "model",
-                   .code = "model_not_found"}
-              .response());
-    }
-    case Endpoint::kTokenize:
-      return prepare(
-          [r = std::move(request)](Backend& b) {
-            return answer(parse_body(r).and_then([&](const Json& body) { return tokenize(b, body); }));
-          },
-          responder);
-    case Endpoint::kDetokenize:
-      return prepare(
-          [r = std::move(request)](Backend& b) {
-            return answer(parse_body(r).and_then([&](const Json& body) { return detokenize(b, body); }));
-          },
-          responder);
-    case Endpoint::kApplyTemplate:
-      return prepare(
-          [r = std::move(request)](Backend& b) {
-            return answer(
-                parse_body(r).and_then(parse_template_request).and_then([&](const ChatRequest& chat_request) {
-                  return render_prompt(b, chat_request).map([](chat::Rendered prompt) {
-                    return Json{{"prompt", std::move(prompt.text)}};
-                  });
-                }));
-          },
-          responder);
-    case Endpoint::kChat:
-      return chat(std::move(request), std::move(responder));
-  }
-}
-
-void Service::prepare(std::function<HttpResponse(Backend&)> make_answer,
-                      const std::shared_ptr<Responder>& responder) {
-  const bool accepted =
-      preparing_.submit([this, make_answer = std::move(make_answer),
-                         responder](const std::stop_token&) { responder->send(make_answer(*backend_)); },
-                        responder->stop_token());
-  if (!accepted) responder->send(busy().response());
-}
-
-void Service::chat(HttpRequest request, std::shared_ptr<Responder> responder) {
-  const auto generate = [this, responder](ChatJob job) {
-    const bool accepted = generating_.submit(
-        [this, responder, job = std::move(job)](const std::stop_token& stop) {
-          run_chat(*backend_, job, *responder, stop, [this](const std::string& line) {
-            if (options_.log) options_.log(line);
-          });
-        },
-        responder->stop_token());
-    if (!accepted) responder->send(busy().response());
+  const auto refuse = [&](const ApiError& error) {
+    responder->send(error.response(route != nullptr ? route->errors : ErrorForm::kOpenAi));
   };
+  // Before all else, so that a stranger learns nothing but that a server is here.
+  if (!(route != nullptr && route->lookup == Lookup::kHealth) && !authorized(request))
+    return refuse(unauthorized());
+  if (route == nullptr) return refuse(not_found(request.path()));
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  if (route->post() ? request.method != "POST" : !reads) return refuse(wrong_method(request, *route));
+  Backend* backend = backend_.load(std::memory_order_acquire);
+  if (backend == nullptr) return refuse(loading());
+  if (!route->post()) return responder->send(look_up(*backend, request, route->lookup));
+  if (const auto error = check_encoding(request)) return refuse(*error);
+
   const bool accepted = preparing_.submit(
-      [this, generate, responder, request = std::move(request)](const std::stop_token&) {
+      [this, route, responder, request = std::move(request),
+       arrived = std::chrono::steady_clock::now()](const std::stop_token&) {
         if (responder->stop_token().stop_requested()) return;
-        auto job = prepare_chat(*backend_, request);
-        if (job)
-          generate(std::move(job).value());
-        else
-          responder->send(job.error().response());
+        const auto fail = [&](const ApiError& error) { responder->send(error.response(route->errors)); };
+        const auto body = parse_body(request);
+        if (!body) return fail(body.error());
+        if (route->compute != nullptr) {
+          const auto result = route->compute(*backend_, *body);
+          return result ? responder->send(json_response(*result)) : fail(result.error());
+        }
+        auto job = route->generate(*backend_, *body);
+        if (!job) return fail(job.error());
+        job->error_form = route->errors;
+        job->arrived = arrived;
+        if (!generate(std::make_shared<AnswerJob>(std::move(job).value()), responder)) fail(busy());
       },
       responder->stop_token());
-  if (!accepted) responder->send(busy().response());
+  if (!accepted) refuse(busy());
+}
+
+bool Service::generate(std::shared_ptr<AnswerJob> job, const std::shared_ptr<Responder>& responder) {
+  return generating_.submit(
+      [this, responder, job = std::move(job)](const std::stop_token& stop) {
+        run_job(*job, *responder, stop,
+                {.backend = *backend_, .log = options_.log, .first_token = &first_token_});
+      },
+      responder->stop_token());
 }
 
 }  // namespace packmule::api

@@ -9,19 +9,26 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "api/answer_job.h"
 #include "api/backend.h"
 #include "api/http.h"
+#include "api/metrics.h"
 #include "api/work_queue.h"
 
 namespace packmule::api {
 
 struct ServiceOptions {
-  std::string api_key;                               // "": none is asked for
+  std::vector<std::string> api_keys;                 // any of them will do; empty: none is asked for
+  std::string cors_origin;                           // pages of it ("*": any) may ask; "": none is told so
   size_t max_waiting = 64;                           // requests waiting to generate; one more is answered 503
   size_t max_preparing = 256;                        // requests waiting to be parsed
   std::function<void(const std::string& line)> log;  // may be unset
 };
+
+/// What is answered without work.
+enum class Lookup { kNone, kHealth, kModels, kOneModel, kProps, kSlots, kMetrics };
 
 class Service : public Handler {
  public:
@@ -35,13 +42,16 @@ class Service : public Handler {
   void handle(HttpRequest request, std::shared_ptr<Responder> responder) override;
 
  private:
+  void dispatch(HttpRequest request, std::shared_ptr<Responder> responder);
   [[nodiscard]] bool authorized(const HttpRequest& request) const;
-  void prepare(std::function<HttpResponse(Backend&)> answer, const std::shared_ptr<Responder>& responder);
-  void chat(HttpRequest request, std::shared_ptr<Responder> responder);
+  [[nodiscard]] HttpResponse look_up(const Backend& backend, const HttpRequest& request, Lookup what) const;
+  /// False when too many are waiting.
+  [[nodiscard]] bool generate(std::shared_ptr<AnswerJob> job, const std::shared_ptr<Responder>& responder);
 
   const ServiceOptions options_;
   std::unique_ptr<Backend> owned_backend_;
   std::atomic<Backend*> backend_ = nullptr;
+  FirstTokenTimes first_token_;
   WorkQueue generating_;
   WorkQueue preparing_;  // submits to generating_: goes first
 };

@@ -81,7 +81,7 @@ TEST(Service, RefusesBodiesThatAreNoObject) {
 }
 
 TEST(Service, AsksForTheKey) {
-  Fixture f({.api_key = "secret"});
+  Fixture f({.api_keys = {"secret"}});
   EXPECT_EQ(f.ask("GET", "/health")->status(), 200);
   for (const Headers& headers :
        {Headers{}, Headers{{"Authorization", "Bearer secre"}}, Headers{{"Authorization", "Bearer secrets"}},
@@ -91,6 +91,29 @@ TEST(Service, AsksForTheKey) {
   }
   EXPECT_EQ(f.ask("GET", "/v1/models", "", {{"authorization", "Bearer secret"}})->status(), 200);
   EXPECT_EQ(f.ask("GET", "/v1/models", "", {{"X-Api-Key", "secret"}})->status(), 200);
+  Fixture two({.api_keys = {"one", "other"}});
+  for (const auto& [key, status] : {std::pair{"one", 200}, {"other", 200}, {"oneother", 401}, {"", 401}})
+    EXPECT_EQ(two.ask("GET", "/v1/models", "", {{"X-Api-Key", key}})->status(), status) << key;
+}
+
+TEST(Service, OpensItselfToPagesOnlyWhenAsked) {
+  const Headers asking = {{"Origin", "http://page"}, {"Access-Control-Request-Method", "POST"}};
+  Fixture shut;
+  EXPECT_EQ(shut.ask("OPTIONS", "/tokenize", "", asking)->header("Access-Control-Allow-Origin"), "");
+  EXPECT_EQ(shut.chat()->header("Access-Control-Allow-Origin"), "");
+  Fixture open({.api_keys = {"secret"}, .cors_origin = "http://page"});
+  const auto allowed = open.ask("OPTIONS", "/v1/chat/completions", "", asking);
+  EXPECT_EQ(allowed->status(), 204);
+  EXPECT_EQ(allowed->header("Access-Control-Allow-Origin"), "http://page");
+  EXPECT_THAT(allowed->header("Access-Control-Allow-Headers"), HasSubstr("Authorization"));
+  const auto refused = open.chat();
+  EXPECT_EQ(refused->status(), 401);
+  EXPECT_EQ(refused->header("Access-Control-Allow-Origin"), "http://page") << "or the page cannot read why";
+  for (const char* stream : {"true", "false"})
+    EXPECT_EQ(open.ask("POST", "/v1/chat/completions", chat_body(fmt::format("\"stream\":{}", stream)),
+                       {{"X-Api-Key", "secret"}})
+                  ->header("Access-Control-Allow-Origin"),
+              "http://page");
 }
 
 TEST(Chat, AnswersWhole) {
@@ -107,7 +130,8 @@ TEST(Chat, AnswersWhole) {
   EXPECT_EQ(json["choices"][0]["finish_reason"], "stop");
   EXPECT_EQ(
       json["usage"].dump(),
-      R"({"prompt_tokens":18,"completion_tokens":3,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":2}})");
+      R"({"prompt_tokens":18,"completion_tokens":3,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":2},)"
+      R"("completion_tokens_details":{"reasoning_tokens":0}})");
   EXPECT_EQ(json["timings"]["cache_n"], 2);
   EXPECT_EQ(json["timings"]["prompt_n"], 16);
   EXPECT_EQ(json["timings"]["prompt_per_second"], 160.0);
@@ -186,7 +210,7 @@ TEST(Chat, GivesBackTheBeginningOfATagThatNeverCame) {
 TEST(Chat, PassesErrorsOnWithTheirStatus) {
   Fixture f;
   expect_error(*f.ask("POST", "/v1/chat/completions", "{}"), 400, "invalid_request_error", "");
-  expect_error(*f.chat(R"("n":2)"), 400, "invalid_request_error", "unsupported");
+  expect_error(*f.chat(R"("mirostat":2)"), 400, "invalid_request_error", "unsupported");
 
   f.backend->template_error = Error{ErrorKind::kInvalidArgument, "no user query found"};
   const auto refused = f.chat();

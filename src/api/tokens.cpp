@@ -24,7 +24,7 @@ Json piece_json(std::string_view bytes) {
 
 }  // namespace
 
-ApiResult<Json> tokenize(const Backend& backend, const Json& body) {
+ApiResult<Json> tokenize(Backend& backend, const Json& body) {
   Fields fields(body);
   std::string content;
   bool add_special = false, parse_special = true, with_pieces = false;
@@ -46,7 +46,7 @@ ApiResult<Json> tokenize(const Backend& backend, const Json& body) {
   return Json{{"tokens", std::move(tokens)}};
 }
 
-ApiResult<Json> detokenize(const Backend& backend, const Json& body) {
+ApiResult<Json> detokenize(Backend& backend, const Json& body) {
   Fields fields(body);
   const Json* tokens = fields.get("tokens");
   if (tokens == nullptr)

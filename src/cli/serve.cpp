@@ -7,9 +7,11 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "api/engine_backend.h"
 #include "api/service.h"
@@ -30,6 +32,8 @@ struct ServeOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 8080;
   std::string api_key;
+  std::string api_key_path;
+  std::string cors_origin;
   std::string alias;
   std::string template_path;
 };
@@ -46,11 +50,29 @@ Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, Log& log
   sampling::Params sampling = options.sampling.over(engine->default_sampling());
   PACKMULE_TRY_STATUS(sampling::validate(sampling, engine->model().hparams().n_vocab));
   auto backend = std::make_unique<api::EngineBackend>(std::move(engine), std::move(chat_template),
-                                                      std::move(sampling), options.alias);
+                                                      std::move(sampling), options.alias, chosen.source);
   log.info("model {} is ready after {:.1f} s, {} tokens of context", printable(backend->info().name, 80),
            std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
            backend->info().n_ctx);
   return backend;
+}
+
+/// The keys that clients may use: the one that was named, and the lines of the file.
+Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
+  std::vector<std::string> keys;
+  if (!options.api_key.empty()) keys.push_back(options.api_key);
+  if (options.api_key_path.empty()) return keys;
+  std::ifstream file(options.api_key_path);
+  if (!file) return fail(ErrorKind::kIo, "cannot read {} (--api-key-file)", options.api_key_path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (!line.empty()) keys.push_back(line);
+  }
+  // A server that is meant to be shut must not stand open because a file is empty.
+  if (keys.empty())
+    return fail(ErrorKind::kInvalidArgument, "{} (--api-key-file) holds no key, expected one a line",
+                options.api_key_path);
+  return keys;
 }
 
 Status serve(const ServeOptions& options) {
@@ -58,24 +80,27 @@ Status serve(const ServeOptions& options) {
   log.set_pattern("%Y-%m-%d %H:%M:%S.%e %v");
   log.flush_on(spdlog::level::info);
 
-  api::Service service({.api_key = options.api_key, .log = [&](const std::string& line) { log.info(line); }});
+  PACKMULE_TRY(auto keys, api_keys(options));
+  api::Service service({.api_keys = std::move(keys),
+                        .cors_origin = options.cors_origin,
+                        .log = [&](const std::string& line) { log.info(line); }});
   // The port is taken before the model is loaded: a port that is in use is noticed at once, and whoever asks
   // meanwhile is told to wait.
-  PACKMULE_TRY(const auto server, server::Server::listen({.host = options.host,
-                                                          .port = options.port,
-                                                          .handle_signals = true,
-                                                          .log =
-                                                              [&](const server::Access& access) {
-                                                                log.info("{} {} {} {} bytes {:.1f} ms",
-                                                                         printable(access.method, 20),
-                                                                         printable(access.path, 100),
-                                                                         access.status, access.response_bytes,
-                                                                         access.ms);
-                                                              }},
-                                                         service));
+  PACKMULE_TRY(const auto server,
+               server::Server::listen({.host = options.host,
+                                       .port = options.port,
+                                       .handle_signals = true,
+                                       .log =
+                                           [&](const server::Access& access) {
+                                             log.info("{} {} {} {} bytes {:.1f} ms",
+                                                      printable(access.method, 20),
+                                                      printable(access.path, 100), access.status,
+                                                      access.response_bytes, access.ms);
+                                           }},
+                                      service));
   const bool is_ipv6 = options.host.find(':') != std::string::npos;
-  fmt::print("listening on http://{}{}{}:{}\n", is_ipv6 ? "[" : "", options.host, is_ipv6 ? "]" : "",
-             server->port());
+  fmt::print("listening on {}://{}{}{}:{}\n", "http",
+             is_ipv6 ? "[" : "", options.host, is_ipv6 ? "]" : "", server->port());
   std::fflush(stdout);
 
   Status loaded;
@@ -118,6 +143,10 @@ void add_serve(CLI::App& app, Action& chosen) {
   verb->add_option("--api-key", options->api_key,
                    "Clients must send this key; better given in the environment")
       ->envname("PACKMULE_API_KEY")
+      ->group("Server");
+  verb->add_option("--api-key-file", options->api_key_path, "Further keys, one a line")->group("Server");
+  verb->add_option("--cors", options->cors_origin,
+                   "Let the pages of this origin ask, as https://example.org; '*': those of any")
       ->group("Server");
   verb->add_option("-a,--alias", options->alias,
                    "Name of the model in answers (default: the one in its file)")

@@ -1,0 +1,39 @@
+// Generating what a request asks for, and handing it to the client in the words of its dialect.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "api/answer_writer.h"
+#include "api/backend.h"
+#include "api/metrics.h"
+
+namespace packmule::api {
+
+/// A request that was found to be in order.
+struct AnswerJob {
+  std::vector<engine::Request> generations;  // one for each choice, at least one
+  AnswerForm form;
+  bool stream = false;
+  ErrorForm error_form = ErrorForm::kOpenAi;
+  std::unique_ptr<AnswerWriter> writer;
+  std::chrono::steady_clock::time_point arrived = std::chrono::steady_clock::now();
+};
+
+struct JobContext {
+  Backend& backend;
+  std::function<void(const std::string& line)> log;  // figures, never text of the conversation
+  FirstTokenTimes* first_token = nullptr;            // gets how long the first answer took to begin
+};
+
+/// Generates and answers. `stop` is the server's own wish to end; that of the responder is heeded as well. Of
+/// a stream nothing is sent before the first sign of life of the generation, so that a request which fails at
+/// once still gets a proper status.
+void run_job(const AnswerJob& job, Responder& responder, const std::stop_token& stop,
+             const JobContext& context);
+
+}  // namespace packmule::api
