@@ -7,11 +7,13 @@
 #include <cctype>
 #include <chrono>
 
+#include "api/anthropic_messages.h"
 #include "api/chat_completions.h"
 #include "api/completions.h"
 #include "api/fields.h"
 #include "api/json_text.h"
 #include "api/models.h"
+#include "api/responses.h"
 #include "api/status.h"
 #include "api/tokens.h"
 
@@ -51,6 +53,9 @@ constexpr Route kRoutes[] = {
     {.path = "/v1/completions", .generate = prepare_completion},
     {.path = "/completion", .generate = prepare_llama_completion},
     {.path = "/completions", .generate = prepare_llama_completion},
+    {.path = "/v1/responses", .generate = prepare_response},
+    {.path = "/v1/messages", .generate = prepare_messages, .errors = ErrorForm::kAnthropic},
+    {.path = "/v1/messages/count_tokens", .compute = count_message_tokens, .errors = ErrorForm::kAnthropic},
     {.path = "/tokenize", .compute = tokenize},
     {.path = "/detokenize", .compute = detokenize},
     {.path = "/apply-template", .compute = apply_template},

@@ -1,0 +1,17 @@
+#include "api/responses.h"
+
+#include "api/chat_completions.h"
+#include "api/responses_answer.h"
+#include "api/responses_request.h"
+
+namespace packmule::api {
+
+ApiResult<AnswerJob> prepare_response(Backend& backend, const Json& body) {
+  API_TRY(const Json chat, chat_from_responses(body));
+  API_TRY(ChatRequest request, parse_chat_request(chat, backend.default_sampling(), backend.info().n_vocab));
+  API_TRY(AnswerJob job, prepare_conversation(backend, std::move(request)));
+  job.writer = std::make_unique<ResponsesAnswer>(backend.info().name, body);
+  return job;
+}
+
+}  // namespace packmule::api
