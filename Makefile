@@ -1,5 +1,5 @@
 # What a newcomer types. Everything else is CMake: see CMakePresets.json.
-.PHONY: help demo model test test-slow test-asan test-tsan test-emulated fuzz bench peer setup build clean
+.PHONY: help demo model test e2e test-slow test-asan test-tsan test-emulated fuzz bench peer setup build clean
 BUILD := build/release
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
@@ -7,6 +7,7 @@ FUZZ_SECONDS ?= 60
 help:
 	@echo "make demo         install what is missing, build, and let a small model write a few words"
 	@echo "make test         the same set-up, then every test (a few minutes)"
+	@echo "make e2e          coding agents from npm (0.6 GB) against the server, each until it has run a tool"
 	@echo "make test-slow    the tests on models of 0.7 GB and more"
 	@echo "make test-asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-tsan    unit tests under ThreadSanitizer"
@@ -32,6 +33,10 @@ model:
 
 test: build
 	ctest --test-dir $(BUILD) -j $(JOBS) -LE slow --output-on-failure --progress
+
+e2e: build
+	tests/e2e/run_node.sh tests/e2e/agents $(BUILD)/agents $(abspath $(BUILD)/bin/packmule_scripted_server) \
+	  $(abspath $(BUILD)/bin/packmule) $(abspath tests/data/golden/tinyC-Q4_K_M.gguf)
 
 test-slow: build
 	ctest --test-dir $(BUILD) -L slow --output-on-failure

@@ -16,10 +16,13 @@ packages=(
   # run time: chat templates are rendered by Jinja2 itself
   python3 python3-jinja2
   # tests and benchmarks
-  libbenchmark-dev libgmock-dev libgtest-dev python3-numpy
+  libbenchmark-dev libgmock-dev libgtest-dev openssl python3-numpy
   # lavapipe, a Vulkan device on the processor, and the layer that checks its use
   mesa-vulkan-drivers vulkan-validationlayers
 )
+# Clients from npm are part of the tests. Node.js need not come from Debian.
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
 case "${1:-}" in
   fuzz) packages+=(clang-19 libclang-rt-19-dev) ;;
   emulated) packages+=(libsimde-dev) ;;
