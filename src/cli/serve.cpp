@@ -1,7 +1,5 @@
 // packmule serve: the HTTP server.
 #include <fmt/format.h>
-#include <spdlog/logger.h>
-#include <spdlog/sinks/stdout_sinks.h>
 
 #include <atomic>
 #include <chrono>
@@ -19,6 +17,7 @@
 #include "chat/messages.h"
 #include "chat/template_engine.h"
 #include "cli/common_flags.h"
+#include "cli/server_log.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
 #include "server/server.h"
@@ -34,13 +33,14 @@ struct ServeOptions {
   std::string api_key;
   std::string api_key_path;
   std::string cors_origin;
+  std::string tls_certificate_path;
+  std::string tls_key_path;
   std::string alias;
   std::string template_path;
+  std::string log_format = "text";
 };
 
-using Log = spdlog::logger;
-
-Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, Log& log) {
+Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, ServerLog& log) {
   const auto begin = std::chrono::steady_clock::now();
   PACKMULE_TRY(auto engine, engine::Engine::open(options.engine));
   PACKMULE_TRY(const auto chosen, chat::choose_template(engine->chat_template(), options.template_path));
@@ -51,9 +51,10 @@ Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, Log& log
   PACKMULE_TRY_STATUS(sampling::validate(sampling, engine->model().hparams().n_vocab));
   auto backend = std::make_unique<api::EngineBackend>(std::move(engine), std::move(chat_template),
                                                       std::move(sampling), options.alias, chosen.source);
-  log.info("model {} is ready after {:.1f} s, {} tokens of context", printable(backend->info().name, 80),
-           std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
-           backend->info().n_ctx);
+  log.info(fmt::format("model {} is ready after {:.1f} s, {} tokens of context",
+                       printable(backend->info().name, 80),
+                       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
+                       backend->info().n_ctx));
   return backend;
 }
 
@@ -76,10 +77,7 @@ Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
 }
 
 Status serve(const ServeOptions& options) {
-  Log log("serve", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  log.set_pattern("%Y-%m-%d %H:%M:%S.%e %v");
-  log.flush_on(spdlog::level::info);
-
+  ServerLog log(options.log_format == "json");
   PACKMULE_TRY(auto keys, api_keys(options));
   api::Service service({.api_keys = std::move(keys),
                         .cors_origin = options.cors_origin,
@@ -90,16 +88,12 @@ Status serve(const ServeOptions& options) {
                server::Server::listen({.host = options.host,
                                        .port = options.port,
                                        .handle_signals = true,
-                                       .log =
-                                           [&](const server::Access& access) {
-                                             log.info("{} {} {} {} bytes {:.1f} ms",
-                                                      printable(access.method, 20),
-                                                      printable(access.path, 100), access.status,
-                                                      access.response_bytes, access.ms);
-                                           }},
+                                       .tls_certificate_path = options.tls_certificate_path,
+                                       .tls_key_path = options.tls_key_path,
+                                       .log = [&](const server::Access& access) { log.access(access); }},
                                       service));
   const bool is_ipv6 = options.host.find(':') != std::string::npos;
-  fmt::print("listening on {}://{}{}{}:{}\n", "http",
+  fmt::print("listening on {}://{}{}{}:{}\n", options.tls_key_path.empty() ? "http" : "https",
              is_ipv6 ? "[" : "", options.host, is_ipv6 ? "]" : "", server->port());
   std::fflush(stdout);
 
@@ -129,7 +123,8 @@ Status serve(const ServeOptions& options) {
 
 void add_serve(CLI::App& app, Action& chosen) {
   auto options = std::make_shared<ServeOptions>();
-  CLI::App* verb = app.add_subcommand("serve", "Serve the model over HTTP (OpenAI's and llama-server's API)");
+  CLI::App* verb = app.add_subcommand(
+      "serve", "Serve the model over HTTP (the APIs of OpenAI, Anthropic and llama-server)");
   add_model_flags(*verb, options->engine);
   add_context_flag(*verb, options->engine);
   add_sampling_flags(*verb, options->sampling);
@@ -148,11 +143,18 @@ void add_serve(CLI::App& app, Action& chosen) {
   verb->add_option("--cors", options->cors_origin,
                    "Let the pages of this origin ask, as https://example.org; '*': those of any")
       ->group("Server");
+  verb->add_option("--ssl-cert-file", options->tls_certificate_path, "Certificate to speak TLS with, PEM")
+      ->group("Server");
+  verb->add_option("--ssl-key-file", options->tls_key_path, "Its key, PEM")->group("Server");
   verb->add_option("-a,--alias", options->alias,
                    "Name of the model in answers (default: the one in its file)")
       ->group("Server");
   verb->add_option("--chat-template-file", options->template_path,
                    "Jinja template to use instead of the model's")
+      ->group("Server");
+  verb->add_option("--log-format", options->log_format, "Lines of the log on standard error: text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str()
       ->group("Server");
   verb->callback([options, &chosen] { chosen = [options] { return serve(*options); }; });
 }

@@ -1,3 +1,4 @@
 // The compiled part of Asio and Beast, once.
 #include <boost/asio/impl/src.hpp>
+#include <boost/asio/ssl/impl/src.hpp>
 #include <boost/beast/src.hpp>

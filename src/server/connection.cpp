@@ -72,14 +72,14 @@ struct Connection::Received {
 };
 
 Connection::Connection(asio::ip::tcp::socket socket, Shared& shared)
-    : socket_(std::move(socket)),
+    : stream_(std::move(socket), shared.tls ? &*shared.tls : nullptr),
       shared_(shared),
       buffer_(shared.options.max_header_bytes + 2 * kMaxPipelinedBytes),
-      deadline_(socket_.get_executor()),
-      signal_timer_(socket_.get_executor()) {
+      deadline_(stream_.get_executor()),
+      signal_timer_(stream_.get_executor()) {
   shared_.connections.insert(this);
   error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
 }
 
 Connection::~Connection() {
@@ -89,13 +89,21 @@ Connection::~Connection() {
 }
 
 asio::awaitable<void> Connection::run() {
-  while (true) {
+  bool open = true;
+  if (stream_.has_tls()) {
+    arm(shared_.options.header_timeout);
+    waiting_for_request_ = true;
+    open = co_await stream_.handshake();
+    waiting_for_request_ = false;
+    disarm();
+  }
+  while (open) {
     const Next next = co_await serve_one();
     if (next == Next::kClose) break;
   }
   if (answered_ && !peer_gone_) co_await linger();
   error_code ignored;
-  socket_.close(ignored);
+  stream_.socket().close(ignored);
 }
 
 asio::awaitable<Connection::Next> Connection::serve_one() {
@@ -123,7 +131,7 @@ asio::awaitable<void> Connection::receive(Received& out) {
   if (buffer_.size() == 0) {
     arm(limits.idle_timeout);
     waiting_for_request_ = true;
-    auto [ec, n] = co_await socket_.async_read_some(buffer_.prepare(kReadBytes), kAwait);
+    auto [ec, n] = co_await stream_.async_read_some(buffer_.prepare(kReadBytes), kAwait);
     waiting_for_request_ = false;
     if (ec) co_return;
     buffer_.commit(n);
@@ -149,7 +157,7 @@ asio::awaitable<void> Connection::receive(Received& out) {
 
   arm(limits.header_timeout);
   {
-    auto [ec, n] = co_await http::async_read_header(socket_, buffer_, parser, kAwait);
+    auto [ec, n] = co_await http::async_read_header(stream_, buffer_, parser, kAwait);
     if (ec || timed_out_) co_return refuse_parse_error(ec);
   }
   if (boost::beast::iequals(parser.get()[http::field::expect], "100-continue") && !parser.is_done()) {
@@ -160,7 +168,7 @@ asio::awaitable<void> Connection::receive(Received& out) {
   while (!parser.is_done()) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(body_deadline - Clock::now());
     arm(std::max(std::chrono::milliseconds(0), std::min(limits.body_stall_timeout, left)));
-    auto [ec, n] = co_await http::async_read_some(socket_, buffer_, parser, kAwait);
+    auto [ec, n] = co_await http::async_read_some(stream_, buffer_, parser, kAwait);
     if (ec || timed_out_) co_return refuse_parse_error(ec);
     body_count.set(parser.get().body().size());
     if (shared_.body_bytes > limits.max_total_body_bytes)
@@ -218,7 +226,7 @@ asio::awaitable<Connection::Next> Connection::respond(api::HttpRequest request, 
 
   // The mailbox may outlive the connection (the handler holds it), but does not wake it after close().
   mailbox_ = std::make_shared<Mailbox>(
-      [this, executor = socket_.get_executor()] {
+      [this, executor = stream_.get_executor()] {
         asio::post(executor, [weak = weak_from_this()] {
           if (const auto self = weak.lock()) self->signal();
         });
@@ -291,7 +299,7 @@ asio::awaitable<Connection::Next> Connection::respond(api::HttpRequest request, 
 asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
   while (!bytes.empty()) {
     arm(shared_.options.write_stall_timeout);
-    auto [ec, n] = co_await socket_.async_write_some(asio::buffer(bytes), kAwait);
+    auto [ec, n] = co_await stream_.async_write_some(asio::buffer(bytes), kAwait);
     if (ec || timed_out_) {
       peer_gone_ = true;
       break;
@@ -305,13 +313,12 @@ asio::awaitable<bool> Connection::write_all(std::string_view bytes) {
 /// Reads and throws away what the client still sends, until it closes: closing with unread bytes would reset
 /// the connection and could take the answer with it.
 asio::awaitable<void> Connection::linger() {
-  error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   timed_out_ = false;
   arm(shared_.options.linger_timeout);
+  co_await stream_.end_sending();
   std::string scratch(kReadBytes, '\0');
   while (!timed_out_) {
-    auto [ec, n] = co_await socket_.async_read_some(asio::buffer(scratch), kAwait);
+    auto [ec, n] = co_await stream_.async_read_some(asio::buffer(scratch), kAwait);
     if (ec) break;
   }
   disarm();
@@ -322,7 +329,7 @@ asio::awaitable<void> Connection::linger() {
 void Connection::watch() {
   if (!watch_wanted_ || watching_ || peer_gone_ || buffer_.size() >= kMaxPipelinedBytes) return;
   watching_ = true;
-  socket_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code ec, size_t n) {
+  stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code ec, size_t n) {
     self->watching_ = false;
     if (!ec) {
       self->buffer_.commit(n);
@@ -339,7 +346,7 @@ asio::awaitable<void> Connection::end_watch() {
   watch_wanted_ = false;
   while (watching_) {
     error_code ignored;
-    socket_.cancel(ignored);
+    stream_.socket().cancel(ignored);
     co_await wait_for_signal();
   }
 }
@@ -364,7 +371,7 @@ void Connection::arm(std::chrono::milliseconds timeout) {
     // A wait that had already ended when the timer was set anew is not the one that counts.
     if (ec || !self || self->deadline_.expiry() > Clock::now()) return;
     self->timed_out_ = true;
-    self->socket_.cancel(ec);
+    self->stream_.socket().cancel(ec);
   });
 }
 
@@ -374,7 +381,7 @@ void Connection::disarm() {
 
 void Connection::finish_current() {
   error_code ignored;
-  if (waiting_for_request_) socket_.cancel(ignored);
+  if (waiting_for_request_) stream_.socket().cancel(ignored);
 }
 
 void Connection::cancel_current() {
@@ -382,7 +389,7 @@ void Connection::cancel_current() {
   if (mailbox_)
     mailbox_->request_stop();
   else
-    socket_.cancel(ignored);
+    stream_.socket().cancel(ignored);
 }
 
 }  // namespace packmule::server

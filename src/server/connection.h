@@ -7,10 +7,12 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_set>
 
 #include "api/http.h"
+#include "server/client_stream.h"
 #include "server/mailbox.h"
 #include "server/server.h"
 
@@ -21,6 +23,7 @@ class Connection;
 /// What the connections share. Touched on the I/O thread only.
 struct Shared {
   ServerOptions options;
+  std::optional<boost::asio::ssl::context> tls;  // empty: plain HTTP
   api::Handler* handler = nullptr;
   std::unordered_set<Connection*> connections;
   size_t body_bytes = 0;  // of requests being received
@@ -59,7 +62,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] std::string head_text(const api::HttpResponse& head, bool keep_alive, unsigned http_version,
                                       std::string_view length) const;
 
-  boost::asio::ip::tcp::socket socket_;
+  ClientStream stream_;
   Shared& shared_;
   boost::beast::flat_buffer buffer_;
   boost::asio::steady_timer deadline_;

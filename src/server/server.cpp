@@ -27,6 +27,7 @@ struct Server::Impl {
   }
   ~Impl() { shared.on_connection_end = nullptr; }
 
+  Status set_up_tls();
   Status bind();
   asio::awaitable<void> accept_all();
   void wait_for_signal();
@@ -41,6 +42,32 @@ struct Server::Impl {
   asio::steady_timer stop_timer;
   asio::steady_timer room_timer;  // cancelled when a connection ends
 };
+
+Status Server::Impl::set_up_tls() {
+  const ServerOptions& options = shared.options;
+  if (options.tls_certificate_path.empty() != options.tls_key_path.empty())
+    return fail(
+        ErrorKind::kInvalidArgument,
+        "TLS needs a certificate and its key, only {} is given: give --ssl-cert-file and --ssl-key-file",
+        options.tls_key_path.empty() ? "the certificate" : "the key");
+  if (options.tls_key_path.empty()) return {};
+  using Context = asio::ssl::context;
+  Context& tls = shared.tls.emplace(Context::tls_server);
+  error_code ec;
+  tls.set_options(Context::default_workarounds | Context::no_sslv2 | Context::no_sslv3 | Context::no_tlsv1 |
+                      Context::no_tlsv1_1 | Context::single_dh_use,
+                  ec);
+  if (!ec) tls.use_certificate_chain_file(options.tls_certificate_path, ec);
+  if (ec)
+    return fail(ErrorKind::kIo, "cannot use the certificate {} (--ssl-cert-file): {}; expected PEM",
+                options.tls_certificate_path, ec.message());
+  tls.use_private_key_file(options.tls_key_path, Context::pem, ec);
+  if (ec)
+    return fail(ErrorKind::kIo,
+                "cannot use the key {} (--ssl-key-file): {}; expected the certificate's, as PEM",
+                options.tls_key_path, ec.message());
+  return {};
+}
 
 Status Server::Impl::bind() {
   const ServerOptions& options = shared.options;
@@ -137,6 +164,7 @@ Server::~Server() = default;
 
 Result<std::unique_ptr<Server>> Server::listen(ServerOptions options, api::Handler& handler) {
   auto impl = std::make_unique<Impl>(std::move(options), handler);
+  PACKMULE_TRY_STATUS(impl->set_up_tls());
   PACKMULE_TRY_STATUS(impl->bind());
   if (impl->shared.options.handle_signals) {
     error_code ec;

@@ -1,5 +1,6 @@
-// An HTTP/1.1 server on one I/O thread. It knows nothing of models: requests go to an api::Handler as values,
-// answers come back from whatever thread (see api/http.h).
+// An HTTP/1.1 server on one I/O thread, with TLS 1.2 or newer if it is given a certificate. It knows nothing
+// of models: requests go to an api::Handler as values, answers come back from whatever thread (see
+// api/http.h).
 //
 // While an answer is being made, one read stays outstanding on the connection, so that a client that leaves
 // is noticed at once, even when nothing is being written, and the work for it is cancelled. A client that
@@ -30,9 +31,11 @@ struct Access {
 };
 
 struct ServerOptions {
-  std::string host = "127.0.0.1";  // address or name
-  uint16_t port = 8080;            // 0: any free one
-  bool handle_signals = false;     // SIGINT and SIGTERM stop the server
+  std::string host = "127.0.0.1";    // address or name
+  uint16_t port = 8080;              // 0: any free one
+  bool handle_signals = false;       // SIGINT and SIGTERM stop the server
+  std::string tls_certificate_path;  // PEM, with the chain to a root that clients know; "": plain HTTP
+  std::string tls_key_path;          // PEM, of the certificate
 
   size_t max_header_bytes = size_t{64} << 10;
   size_t max_body_bytes = size_t{64} << 20;
