@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -35,14 +36,16 @@ TEMPLATE = """{%- for m in messages %}<|im_start|>{{ m.role }}
 class Server:
     running = []
 
-    def __init__(self, *flags, env=None, wait=True):
+    def __init__(self, *flags, env=None, wait=True, tls=None):
+        """`tls`: the context to speak to it with; none for plain HTTP."""
         Server.running.append(self)
+        self.tls = tls
         self.log_file = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [PACKMULE, "serve", "-m", MODEL, "--port", "0", *flags],
             stdout=subprocess.PIPE, stderr=self.log_file, text=True, env={**os.environ, **(env or {})})
         line = self.process.stdout.readline()
-        match = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", line)
+        match = re.fullmatch(r"listening on https?://127\.0\.0\.1:(\d+)\n", line)
         if match is None:
             self.process.wait(PATIENCE)
             raise AssertionError(f"unexpected first line {line!r}; log: {self.log()}")
@@ -59,7 +62,10 @@ class Server:
 
     def request(self, method, path, body=None, headers=None):
         """(status, headers, body text)"""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        if self.tls:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self.tls)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             data = body if body is None or isinstance(body, (bytes, str)) else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
@@ -97,6 +103,8 @@ class Server:
         body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "stream": True, "ignore_eos": True,
                            **fields}).encode()
         s = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        if self.tls:
+            s = self.tls.wrap_socket(s, server_hostname="127.0.0.1")
         s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         got = b""
         while b"data: " not in got:
@@ -266,6 +274,61 @@ class ServeTest(unittest.TestCase):
         self.assertEqual(len(token), 1)
         self.assertEqual(text(logit_bias={str(token[0]): 1000}, repeat_penalty=1.0), "a" * 24)
 
+    def test_completions(self):
+        tokens = self.server.post("/tokenize", {"content": "hello"})[1]["tokens"]
+        texts = []
+        for prompt in ("hello", tokens, [tokens], ["hello"]):
+            status, answer = self.server.post("/v1/completions", {"prompt": prompt, "seed": 3, "ignore_eos": True})
+            self.assertEqual(status, 200, answer)
+            self.assertEqual(answer["usage"]["completion_tokens"], 16)
+            texts.append(answer["choices"][0]["text"])
+        body = {"prompt": "hello", "seed": 3, "ignore_eos": True, "n_predict": 16, "return_tokens": True, "n_probs": 2}
+        status, answer = self.server.post("/completion", body)
+        self.assertEqual(status, 200, answer)
+        texts.append(answer["content"])
+        self.assertEqual(len(set(texts)), 1, texts)
+        self.assertEqual((len(answer["tokens"]), answer["stop_type"]), (16, "limit"))
+        self.assertEqual([p["id"] for p in answer["completion_probabilities"]], answer["tokens"])
+
+    def test_log_probabilities(self):
+        fields = {"logprobs": True, "top_logprobs": 20, "ignore_eos": True}
+        greedy = self.server.chat(temperature=0, repeat_penalty=1, presence_penalty=0, **fields)[1]
+        warm = self.server.chat(temperature=2.0, seed=4, **fields)[1]
+        first = [answer["choices"][0]["logprobs"]["content"][0] for answer in (greedy, warm)]
+        # The model's own distribution: the same whatever the samplers do with it.
+        self.assertEqual(first[0]["top_logprobs"], first[1]["top_logprobs"])
+        for token in greedy["choices"][0]["logprobs"]["content"]:
+            self.assertEqual(token["id"], token["top_logprobs"][0]["id"])
+            values = [t["logprob"] for t in token["top_logprobs"]]
+            self.assertEqual(values, sorted(values, reverse=True))
+            self.assertLess(sum(2.718281828 ** value for value in values), 1.0001)
+
+    def test_several_answers(self):
+        status, answer = self.server.chat(n=3, seed=5, ignore_eos=True)
+        self.assertEqual(status, 200, answer)
+        alone = [self.server.chat(seed=5 + i, ignore_eos=True)[1]["choices"][0]["message"] for i in range(3)]
+        self.assertEqual([choice["message"] for choice in answer["choices"]], alone)
+        self.assertEqual(answer["usage"]["completion_tokens"], 36)
+
+    def test_what_is_going_on(self):
+        def metrics():
+            text = self.server.request("GET", "/metrics")[2]
+            return {k: float(v) for k, v in (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")}
+
+        before = metrics()
+        self.server.chat(ignore_eos=True)
+        after = metrics()
+        self.assertEqual(after["llamacpp:tokens_predicted_total"] - before["llamacpp:tokens_predicted_total"], 12)
+        self.assertEqual(after["packmule:time_to_first_token_seconds_count"]
+                         - before["packmule:time_to_first_token_seconds_count"], 1)
+        props = self.server.get("/props")[1]
+        self.assertEqual(props["default_generation_settings"]["n_ctx"], 512)
+        self.assertAlmostEqual(props["default_generation_settings"]["params"]["temperature"], 0.9, 5)
+        self.assertEqual((props["chat_template"], props["model_path"]), (TEMPLATE, MODEL))
+        stream = self.server.open_stream()
+        self.assertTrue(any(slot["is_processing"] for slot in self.server.get("/slots")[1]))
+        stream.close()
+
     def test_wrong_requests(self):
         chat = "/v1/chat/completions"
         hello = [{"role": "user", "content": "hello"}]
@@ -275,7 +338,7 @@ class ServeTest(unittest.TestCase):
         self.assert_error(self.server.post(chat, {}), 400, "messages")
         self.assert_error(self.server.post(chat, {"messages": []}), 400, "messages")
         self.assert_error(self.server.post(chat, {"messages": hello, "temperature": "hot"}), 400, "temperature")
-        self.assert_error(self.server.post(chat, {"messages": hello, "n": 3}), 400, "n")
+        self.assert_error(self.server.post(chat, {"messages": hello, "n": 0}), 400, "n")
         self.assert_error(self.server.post(chat, {"messages": hello, "response_format": {"type": "json_object"}}), 400,
                           "response_format")
         self.assert_error(self.server.post(chat, {"messages": hello, "logit_bias": {"512": 1}}), 400, "logit_bias")
@@ -359,6 +422,71 @@ class LifeTest(unittest.TestCase):
                 self.assertIn(server.get("/v1/models", {"Authorization": "Bearer secret"})[0], (200, 503))
             finally:
                 self.assertEqual(server.stop(), 0)
+
+    def test_key_file(self):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("one\n\nother\r\n")
+            file.flush()
+            server = Server("--api-key-file", file.name, "--cors", "*", wait=False)
+            for key, allowed in (("one", True), ("other", True), ("", False), ("on", False)):
+                status, headers, _ = server.request("GET", "/v1/models", headers={"x-api-key": key})
+                self.assertEqual(status != 401, allowed, key)
+                self.assertEqual(headers["Access-Control-Allow-Origin"], "*")
+            self.assertEqual(server.stop(), 0)
+        with tempfile.NamedTemporaryFile("w") as empty:
+            run = subprocess.run([PACKMULE, "serve", "-m", MODEL, "--port", "0", "--api-key-file", empty.name],
+                                 capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("holds no key", run.stderr)
+
+    def test_log_as_json(self):
+        server = Server("--log-format", "json", "--alias", 'a "b"')
+        server.chat()
+        server.get("/nothing?secret")
+        self.assertEqual(server.stop(), 0)
+        lines = [json.loads(line) for line in server.log().splitlines()]
+        for line in lines:
+            self.assertRegex(line["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+            self.assertIn(line["level"], ("info", "warning"))
+        self.assertTrue(any('a "b" is ready' in line.get("message", "") for line in lines), lines)
+        self.assertTrue(any(line.get("path") == "/nothing" and line["status"] == 404 for line in lines), lines)
+
+    def test_tls(self):
+        with tempfile.TemporaryDirectory() as folder:
+            certificate, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                 "2", "-subj", "/CN=packmule", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+                check=True, capture_output=True)
+            trusting = ssl.create_default_context(cafile=certificate)
+            server = Server("-c", "4096", "--ssl-cert-file", certificate, "--ssl-key-file", key, tls=trusting)
+            whole = server.chat(ignore_eos=True)[1]["choices"][0]["message"]["content"]
+            events = server.stream(ignore_eos=True)
+            self.assertEqual("".join(e["choices"][0]["delta"].get("content", "") for e in events), whole)
+            big = server.post("/tokenize", {"content": "word " * 100_000})
+            self.assertEqual(big[0], 200)
+            # A client that leaves makes room, over TLS too.
+            server.open_stream().close()
+            self.assertEqual(server.chat(ignore_eos=True)[1]["choices"][0]["message"]["content"], whole)
+            # Neither plain HTTP, nor noise, nor a client that says nothing disturbs it.
+            silent = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+            for noise in (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", bytes(range(256)) * 300):
+                with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as s:
+                    s.sendall(noise)
+                    try:
+                        while s.recv(4096):
+                            pass
+                    except ConnectionError:
+                        pass
+            self.assertEqual(server.get("/health")[0], 200)
+            self.assertEqual(server.stop(), 0)
+            silent.close()
+            for flags in (["--ssl-cert-file", certificate], ["--ssl-cert-file", key, "--ssl-key-file", key],
+                          ["--ssl-cert-file", certificate, "--ssl-key-file", certificate]):
+                run = subprocess.run([PACKMULE, "serve", "-m", MODEL, "--port", "0", *flags], capture_output=True,
+                                     text=True, timeout=PATIENCE)
+                self.assertEqual(run.returncode, 1)
+                self.assertIn("--ssl-", run.stderr)
 
     def test_a_port_in_use_and_a_missing_model(self):
         server = Server(wait=False)

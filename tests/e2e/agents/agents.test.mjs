@@ -53,6 +53,16 @@ it("qwen-code, by chat completions", () =>
     ),
   ));
 
+it("qwen-code, by messages", () =>
+  talk("qwen-anthropic", (folder, url) =>
+    run(
+      folder,
+      join(modules, ".bin/qwen"),
+      ["--auth-type", "anthropic", "--model", "scripted", "--yolo", "-p", "Please ask qwen to run it."],
+      { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: "none", ANTHROPIC_MODEL: "scripted" },
+    ),
+  ));
+
 it("opencode, by chat completions", () =>
   talk("opencode", (folder, url) => {
     const provider = {
