@@ -9,7 +9,7 @@ import { after, it } from "node:test";
 import { scripted } from "./servers.mjs";
 
 const modules = resolve("node_modules");
-const patience = 120_000;
+const patience = 300_000; // of a machine that does much else
 
 /** Runs a program in an empty home and folder: its output, whatever its end. */
 function run(folder, command, args, env) {
