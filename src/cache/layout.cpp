@@ -1,6 +1,6 @@
-#include <algorithm>
+#include "cache/layout.h"
 
-#include "cache/sequence.h"
+#include <algorithm>
 
 namespace packmule::cache {
 namespace {

@@ -7,33 +7,80 @@
 namespace packmule::cache {
 
 struct PagePool::Impl {
+  /// Who has a page.
+  struct Holders {
+    int32_t sequences = 0;
+    int32_t keepers = 0;
+  };
+
   Layout layout;
+  std::shared_ptr<const StateShape> state_shape;
   AlignedBuffer memory;
   int64_t n_pages = 0;
   int64_t page_bytes = 0;
-  std::vector<int64_t> free;          // page numbers, the next to hand out last
-  std::vector<int64_t> mixer_number;  // per layer: how many layers of its kind come before it
+  std::vector<int64_t> free;  // page numbers, the next to hand out last
+  std::vector<Holders> holders;
+  int64_t n_kept = 0;
 
   /// The rows of a KV head in page `page`; `layer` counts attention layers.
   [[nodiscard]] std::byte* k_of(int64_t page, int64_t layer, int64_t kv_head) const {
     const int64_t k_bytes = kPageTokens * layout.k_row_bytes(), v_bytes = kPageTokens * layout.v_row_bytes();
     const int64_t before = layer * layout.n_kv_heads;
-    return memory.data() + page * page_bytes + before * (k_bytes + v_bytes) + kv_head * k_bytes;
+    return page_at(page) + before * (k_bytes + v_bytes) + kv_head * k_bytes;
   }
   [[nodiscard]] std::byte* v_of(int64_t page, int64_t layer, int64_t kv_head) const {
     const int64_t v_bytes = kPageTokens * layout.v_row_bytes();
     return k_of(page, layer, layout.n_kv_heads) + kv_head * v_bytes;
   }
+  [[nodiscard]] std::byte* page_at(int64_t page) const { return memory.data() + page * page_bytes; }
+
+  int64_t take() {
+    const int64_t page = free.back();
+    free.pop_back();
+    change(page, 1, 0);
+    return page;
+  }
+  void change(int64_t page, int32_t sequences, int32_t keepers) {
+    Holders& who = holders[static_cast<size_t>(page)];
+    const auto kept = [&] { return who.sequences == 0 && who.keepers > 0; };
+    n_kept -= kept() ? 1 : 0;
+    who.sequences += sequences;
+    who.keepers += keepers;
+    n_kept += kept() ? 1 : 0;
+    if (who.sequences == 0 && who.keepers == 0) free.push_back(page);
+  }
 };
 
 struct Sequence::Impl {
-  AlignedBuffer recurrent;     // all S, then all histories
+  RecurrentState recurrent;
   std::vector<int64_t> pages;  // page numbers, in the order of the tokens
   // Tables of page pointers, `stride` entries for each (attention layer, KV head).
   std::vector<const void*> k_table;
   std::vector<const void*> v_table;
   int64_t stride = 0;
 };
+
+HeldPages::HeldPages(std::shared_ptr<PagePool> pool, std::span<const int64_t> numbers)
+    : pool_(std::move(pool)), numbers_(numbers.begin(), numbers.end()) {
+  for (const int64_t page : numbers_) pool_->impl_->change(page, 0, 1);
+}
+
+HeldPages& HeldPages::operator=(HeldPages&& other) noexcept {
+  std::swap(pool_, other.pool_);
+  numbers_.swap(other.numbers_);
+  return *this;
+}
+
+void HeldPages::keep_last(size_t n) {
+  const auto end = numbers_.end() - static_cast<std::ptrdiff_t>(std::min(n, numbers_.size()));
+  for (auto page = numbers_.begin(); page != end; ++page) pool_->impl_->change(*page, 0, -1);
+  numbers_.erase(numbers_.begin(), end);
+}
+
+void HeldPages::release() {
+  for (const int64_t page : numbers_) pool_->impl_->change(page, 0, -1);
+  numbers_.clear();
+}
 
 PagePool::PagePool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 PagePool::~PagePool() = default;
@@ -54,8 +101,8 @@ Result<std::shared_ptr<PagePool>> PagePool::create(Layout layout, int64_t capaci
   impl->n_pages = n_pages;
   impl->free.reserve(static_cast<size_t>(n_pages));
   for (int64_t page = n_pages - 1; page >= 0; --page) impl->free.push_back(page);
-  int64_t n_of_kind[2] = {0, 0};
-  for (const bool recurrent : layout.recurrent) impl->mixer_number.push_back(n_of_kind[recurrent]++);
+  impl->holders.resize(static_cast<size_t>(n_pages));
+  impl->state_shape = StateShape::of(layout);
   impl->layout = std::move(layout);
   return std::shared_ptr<PagePool>(new PagePool(std::move(impl)));
 }
@@ -69,17 +116,30 @@ int64_t PagePool::capacity_tokens() const {
 int64_t PagePool::free_tokens() const {
   return static_cast<int64_t>(impl_->free.size()) * kPageTokens;
 }
+int64_t PagePool::n_pages() const {
+  return impl_->n_pages;
+}
+int64_t PagePool::n_free_pages() const {
+  return static_cast<int64_t>(impl_->free.size());
+}
+int64_t PagePool::n_kept_pages() const {
+  return impl_->n_kept;
+}
 int64_t PagePool::capacity_bytes() const {
   return impl_->n_pages * impl_->page_bytes;
 }
 
-Result<std::unique_ptr<Sequence>> PagePool::new_sequence() {
+Result<RecurrentState> PagePool::new_state() const {
+  return RecurrentState::allocate(impl_->state_shape);
+}
+
+Result<std::unique_ptr<Sequence>> PagePool::new_sequence(int64_t max_tokens) {
   auto impl = std::make_unique<Sequence::Impl>();
-  PACKMULE_TRY(impl->recurrent,
-               AlignedBuffer::allocate(static_cast<size_t>(layout().recurrent_bytes()), "a recurrent state"));
+  PACKMULE_TRY(impl->recurrent, new_state());
   // Everything a sequence could ever need, so that growing it allocates nothing.
   impl->stride = impl_->n_pages;
-  impl->pages.reserve(static_cast<size_t>(impl_->n_pages));
+  if (max_tokens > 0) impl->stride = std::min(impl->stride, (max_tokens - 1) / kPageTokens + 1);
+  impl->pages.reserve(static_cast<size_t>(impl->stride));
   const size_t n_entries =
       static_cast<size_t>(layout().n_attention_layers() * layout().n_kv_heads * impl->stride);
   impl->k_table.resize(n_entries);
@@ -91,79 +151,111 @@ Sequence::Sequence(std::shared_ptr<PagePool> pool, std::unique_ptr<Impl> impl)
     : pool_(std::move(pool)), impl_(std::move(impl)) {}
 
 Sequence::~Sequence() {
-  pool_->impl_->free.insert(pool_->impl_->free.end(), impl_->pages.rbegin(), impl_->pages.rend());
+  release();
 }
 
 const Layout& Sequence::layout() const {
   return pool_->layout();
 }
 
+int64_t Sequence::pages_to_reserve(int64_t n_more_tokens) const {
+  const int64_t held = static_cast<int64_t>(impl_->pages.size());
+  const int64_t room = held * kPageTokens - n_tokens_;
+  return n_more_tokens > room ? (n_more_tokens - room - 1) / kPageTokens + 1 : 0;
+}
+
 Status Sequence::reserve(int64_t n_more_tokens) {
   PagePool::Impl& pool = *pool_->impl_;
-  const Layout& shape = pool.layout;
   const int64_t held = static_cast<int64_t>(impl_->pages.size());
-  if (n_more_tokens > held * kPageTokens - n_tokens_) {
-    const int64_t available = held + static_cast<int64_t>(pool.free.size());
-    if (n_more_tokens > available * kPageTokens - n_tokens_)
-      return fail(ErrorKind::kOutOfMemory,
-                  "KV cache is full: {} more tokens after {} asked for, room for {}; raise --ctx-size",
-                  n_more_tokens, n_tokens_, available * kPageTokens - n_tokens_);
-  }
-  const int64_t needed = (n_tokens_ + n_more_tokens + kPageTokens - 1) / kPageTokens;
-  for (int64_t index = held; index < needed; ++index) {
-    const int64_t number = pool.free.back();
-    pool.free.pop_back();
-    impl_->pages.push_back(number);
-    for (int64_t layer = 0; layer < shape.n_attention_layers(); ++layer)
-      for (int64_t head = 0; head < shape.n_kv_heads; ++head) {
-        const size_t entry = static_cast<size_t>((layer * shape.n_kv_heads + head) * impl_->stride + index);
-        impl_->k_table[entry] = pool.k_of(number, layer, head);
-        impl_->v_table[entry] = pool.v_of(number, layer, head);
-      }
-  }
+  const int64_t available = std::min(held + pool_->n_free_pages(), impl_->stride);
+  const int64_t n_new = pages_to_reserve(n_more_tokens);
+  if (n_new > available - held)
+    return fail(ErrorKind::kOutOfMemory,
+                "KV cache is full: {} more tokens after {} asked for, room for {}; raise --ctx-size",
+                n_more_tokens, n_tokens_, available * kPageTokens - n_tokens_);
+  for (int64_t i = 0; i < n_new; ++i) append(pool.take());
   return {};
 }
 
-void Sequence::reset() {
-  pool_->impl_->free.insert(pool_->impl_->free.end(), impl_->pages.rbegin(), impl_->pages.rend());
+void Sequence::append(int64_t page) {
+  const PagePool::Impl& pool = *pool_->impl_;
+  const auto index = static_cast<int64_t>(impl_->pages.size());
+  impl_->pages.push_back(page);
+  for (int64_t layer = 0; layer < pool.layout.n_attention_layers(); ++layer)
+    for (int64_t head = 0; head < pool.layout.n_kv_heads; ++head) {
+      const auto entry = static_cast<size_t>((layer * pool.layout.n_kv_heads + head) * impl_->stride + index);
+      impl_->k_table[entry] = pool.k_of(page, layer, head);
+      impl_->v_table[entry] = pool.v_of(page, layer, head);
+    }
+}
+
+void Sequence::release() {
+  // The first page is handed out first again.
+  for (auto page = impl_->pages.rbegin(); page != impl_->pages.rend(); ++page)
+    pool_->impl_->change(*page, -1, 0);
   impl_->pages.clear();
-  std::memset(impl_->recurrent.data(), 0, impl_->recurrent.size_bytes());
   n_tokens_ = 0;
 }
 
+void Sequence::reset() {
+  release();
+  impl_->recurrent.clear();
+}
+
+Status Sequence::resume(std::span<const int64_t> pages, int64_t n_tokens, const RecurrentState& state) {
+  PagePool::Impl& pool = *pool_->impl_;
+  release();
+  const auto n_whole = static_cast<size_t>(n_tokens / kPageTokens);
+  const bool partial = n_tokens % kPageTokens != 0;
+  if (n_tokens > impl_->stride * kPageTokens || (partial && pool.free.empty())) {
+    reset();
+    return fail(ErrorKind::kOutOfMemory, "KV cache is full: no page to go on in after {} tokens", n_tokens);
+  }
+  for (const int64_t page : pages.first(n_whole)) {
+    pool.change(page, 1, 0);
+    append(page);
+  }
+  if (partial) {
+    append(pool.take());
+    // Rows that do not count yet are copied as well: they are written before they are read.
+    std::memcpy(pool.page_at(impl_->pages.back()), pool.page_at(pages[n_whole]),
+                static_cast<size_t>(pool.page_bytes));
+  }
+  impl_->recurrent.copy_from(state);
+  n_tokens_ = n_tokens;
+  return {};
+}
+
+std::span<const int64_t> Sequence::page_numbers() const {
+  return impl_->pages;
+}
+
+RecurrentState& Sequence::recurrent() const {
+  return impl_->recurrent;
+}
+
 std::span<const void* const> Sequence::k_pages(int layer, int64_t kv_head) const {
-  const int64_t row = pool_->impl_->mixer_number[layer] * layout().n_kv_heads + kv_head;
+  const int64_t row = pool_->impl_->state_shape->mixer_number[layer] * layout().n_kv_heads + kv_head;
   return {impl_->k_table.data() + row * impl_->stride, impl_->pages.size()};
 }
 
 std::span<const void* const> Sequence::v_pages(int layer, int64_t kv_head) const {
-  const int64_t row = pool_->impl_->mixer_number[layer] * layout().n_kv_heads + kv_head;
+  const int64_t row = pool_->impl_->state_shape->mixer_number[layer] * layout().n_kv_heads + kv_head;
   return {impl_->v_table.data() + row * impl_->stride, impl_->pages.size()};
 }
 
 std::byte* Sequence::k_row(int layer, int64_t kv_head, int64_t token) const {
   const PagePool::Impl& pool = *pool_->impl_;
   const int64_t page = impl_->pages[static_cast<size_t>(token / kPageTokens)];
-  return pool.k_of(page, pool.mixer_number[layer], kv_head) + token % kPageTokens * layout().k_row_bytes();
+  return pool.k_of(page, pool.state_shape->mixer_number[layer], kv_head) +
+         token % kPageTokens * layout().k_row_bytes();
 }
 
 std::byte* Sequence::v_row(int layer, int64_t kv_head, int64_t token) const {
   const PagePool::Impl& pool = *pool_->impl_;
   const int64_t page = impl_->pages[static_cast<size_t>(token / kPageTokens)];
-  return pool.v_of(page, pool.mixer_number[layer], kv_head) + token % kPageTokens * layout().v_row_bytes();
-}
-
-float* Sequence::state(int layer) const {
-  const Layout& shape = layout();
-  return impl_->recurrent.as<float>().data() +
-         pool_->impl_->mixer_number[layer] * shape.n_v_heads * shape.dk * shape.dv;
-}
-
-float* Sequence::conv_history(int layer) const {
-  const Layout& shape = layout();
-  const int64_t n_recurrent = static_cast<int64_t>(shape.recurrent.size()) - shape.n_attention_layers();
-  return impl_->recurrent.as<float>().data() + n_recurrent * shape.n_v_heads * shape.dk * shape.dv +
-         pool_->impl_->mixer_number[layer] * (shape.conv_taps - 1) * shape.conv_channels;
+  return pool.v_of(page, pool.state_shape->mixer_number[layer], kv_head) +
+         token % kPageTokens * layout().v_row_bytes();
 }
 
 }  // namespace packmule::cache
