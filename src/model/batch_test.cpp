@@ -158,6 +158,43 @@ TEST_P(EveryIsa, ShortPiecesGiveTheBitsOfSingleTokens) {
   }
 }
 
+bool same_state(const cache::RecurrentState& a, const cache::RecurrentState& b) {
+  return std::memcmp(a.state(0), b.state(0), static_cast<size_t>(a.size_bytes())) ==
+         0;  // layer 0 is recurrent
+}
+
+// A slice with marks is as several slices one after the other; what is kept at a mark is the state there.
+TEST_P(EveryIsa, AMarkIsACut) {
+  const LoadedModel loaded = load(exact_options(GetParam(), 256));
+  const std::vector<int32_t>& tokens = smallest().tokens;
+  const std::vector<int64_t> cuts{3, 20, 84, 85, 149, 150};
+  auto cut = loaded.sequence();
+  std::vector<float> expected;
+  std::vector<cache::RecurrentState> states;
+  for (int64_t begin = 0; const int64_t end : cuts) {
+    const auto logits = loaded.run(*cut, std::span(tokens).subspan(begin, end - begin), 256);
+    expected.insert(expected.end(), logits.begin(), logits.end());
+    states.push_back(loaded.pages->new_state().value());
+    states.back().copy_from(cut->recurrent());
+    begin = end;
+  }
+  auto whole = loaded.sequence(), beside = loaded.sequence();
+  std::vector<cache::RecurrentState> kept;
+  for (size_t i = 0; i < cuts.size(); ++i) kept.push_back(loaded.pages->new_state().value());
+  std::vector<Mark> marks;
+  for (size_t i = 0; i < cuts.size(); ++i) marks.push_back({cuts[i], i == 1 ? nullptr : &kept[i]});
+  const std::vector<Slice> batch{{beside.get(), std::span(tokens).first(30), WantLogits::kNone},
+                                 {whole.get(), std::span(tokens).first(150), WantLogits::kAll, marks}};
+  const auto found = loaded.model->forward(batch);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  EXPECT_TRUE(same_bits({found->begin(), found->end()}, expected));
+  for (size_t i = 0; i < cuts.size(); ++i) EXPECT_EQ(same_state(kept[i], states[i]), i != 1) << cuts[i];
+  EXPECT_TRUE(same_state(whole->recurrent(), states.back()));
+  // Without the marks the chunks lie elsewhere, and so do the roundings.
+  auto unmarked = loaded.sequence();
+  EXPECT_FALSE(same_bits(loaded.run(*unmarked, std::span(tokens).first(150), 256), expected));
+}
+
 /// The relative L2 error that nine rows of ten stay below; infinite if any logit is not finite.
 double usual_error(const std::vector<float>& found, const std::vector<float>& expected, int64_t n_cols) {
   std::vector<double> errors;
@@ -255,6 +292,10 @@ TEST(Forward, ARefusedBatchLeavesNoTrace) {
   expect_refusal({{a.get(), {}}}, "no tokens");
   expect_refusal({{nullptr, tokens.first(1)}}, "no sequence");
   expect_refusal({{a.get(), tokens.first(1)}, {b.get(), tokens.first(1)}}, "KV cache is full");
+  const Mark behind{4, nullptr}, early{2, nullptr}, twice[]{{3, nullptr}, {3, nullptr}};
+  expect_refusal({{b.get(), tokens.first(3), WantLogits::kLast, {&behind, 1}}}, "a mark behind 4");
+  expect_refusal({{b.get(), tokens.first(3), WantLogits::kLast, {&early, 1}}}, "a mark behind 2");
+  expect_refusal({{b.get(), tokens.first(9), WantLogits::kLast, twice}}, "a mark behind 3");
   ModelOptions other_cache = exact_options(Isa::kRef, 16);
   other_cache.v_type = quant::Type::kF16;
   const LoadedModel other = load(other_cache);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace packmule::model {
 namespace {
@@ -29,12 +28,21 @@ class DeltaRule final : public Step {
     pass.pool.run(static_cast<int64_t>(pass.slices.size()) * n_k_heads_, [&](int64_t item, int worker) {
       const SliceRows& slice = pass.slices[static_cast<size_t>(item / n_k_heads_)];
       const int64_t head = item % n_k_heads_;
-      for (int64_t first = 0; first < slice.n_rows; first += kernels::kDeltaChunk)
-        run_chunk(pass, pass.ws.workers[static_cast<size_t>(worker)], slice, first,
-                  std::min(kernels::kDeltaChunk, slice.n_rows - first), head);
-      keep_history(pass, slice, columns_.q + head * dk_, dk_);
-      keep_history(pass, slice, columns_.k + head * dk_, dk_);
-      keep_history(pass, slice, columns_.v + head * r_ * dv_, r_ * dv_);
+      auto run_to = [&, first = int64_t{0}](int64_t end) mutable {
+        for (; first < end; first = std::min(end, first + kernels::kDeltaChunk))
+          run_chunk(pass, pass.ws.workers[static_cast<size_t>(worker)], slice, first,
+                    std::min(kernels::kDeltaChunk, end - first), head);
+      };
+      for (const Mark& mark : slice.marks) {
+        run_to(mark.n_tokens);
+        if (mark.copy_to == nullptr) continue;
+        const int64_t state_floats = r_ * dk_ * dv_;
+        std::copy_n(slice.sequence->state(layer_) + head * state_floats, state_floats,
+                    mark.copy_to->state(layer_) + head * state_floats);
+        keep_history(pass, slice, mark.n_tokens, head, mark.copy_to->conv_history(layer_));
+      }
+      run_to(slice.n_rows);
+      keep_history(pass, slice, slice.n_rows, head, slice.sequence->conv_history(layer_));
     });
   }
 
@@ -95,15 +103,21 @@ class DeltaRule final : public Step {
                            n_channels, out, n_channels);
   }
 
-  /// The last taps - 1 rows of history and slice together become the history.
-  void keep_history(Pass& pass, const SliceRows& slice, int64_t channel, int64_t n_channels) const {
-    float* history = slice.sequence->conv_history(layer_) + channel;
-    for (int64_t j = 0; j < taps_ - 1; ++j) {
-      const int64_t from = slice.n_rows + j;
-      const float* source = from < taps_ - 1 ? history + from * channels_
-                                             : pass.ws.in.row(slice.row + from - (taps_ - 1)) + channel;
-      std::memcpy(history + j * channels_, source, static_cast<size_t>(n_channels) * sizeof(float));
-    }
+  /// The last taps - 1 rows of the sequence's history and the first `n_rows` of the slice together, in the
+  /// channels of a k-head, become `history`, which may be the sequence's own.
+  void keep_history(Pass& pass, const SliceRows& slice, int64_t n_rows, int64_t head, float* history) const {
+    const float* before = slice.sequence->conv_history(layer_);
+    const auto keep = [&](int64_t channel, int64_t n_channels) {
+      for (int64_t j = 0; j < taps_ - 1; ++j) {
+        const int64_t from = n_rows + j;
+        const float* source =
+            from < taps_ - 1 ? before + from * channels_ : pass.ws.in.row(slice.row + from - (taps_ - 1));
+        std::copy_n(source + channel, n_channels, history + j * channels_ + channel);
+      }
+    };
+    keep(columns_.q + head * dk_, dk_);
+    keep(columns_.k + head * dk_, dk_);
+    keep(columns_.v + head * r_ * dv_, r_ * dv_);
   }
 
   int layer_;

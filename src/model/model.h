@@ -37,11 +37,20 @@ struct ModelOptions {
 
 enum class WantLogits { kNone, kLast, kAll };
 
+/// A place in a slice where the delta rule's chunks begin anew, as if a slice ended there and another followed, and
+/// where the recurrent state may be kept.
+struct Mark {
+  int64_t n_tokens = 0;                     // of the slice, before it
+  cache::RecurrentState* copy_to = nullptr;  // null: nowhere. Of the model's cache layout
+};
+
 /// Consecutive tokens of one sequence, following those it already has.
 struct Slice {
   cache::Sequence* sequence = nullptr;
   std::span<const int32_t> tokens;
   WantLogits want_logits = WantLogits::kLast;
+  /// Ascending; each but one at the very end behind at least the tokens that the convolution looks back (3).
+  std::span<const Mark> marks = {};
 };
 
 /// Watches a forward pass from inside; for tests and tools. Called on the calling thread.
@@ -88,7 +97,7 @@ class Model {
   /// Logits of padding tokens are as computed; the sampler masks them.
   ///
   /// When `stop` is requested meanwhile, the call ends after the step at hand with kCancelled; the batch's
-  /// sequences, written in part, have been reset.
+  /// sequences, written in part, have been reset, and states to be kept are undefined.
   [[nodiscard]] Result<std::span<const float>> forward(std::span<const Slice> batch, Probe* probe = nullptr,
                                                        const std::stop_token& stop = {});
 

@@ -185,7 +185,16 @@ Status Model::Impl::check(std::span<const Slice> batch) const {
     for (size_t j = 0; j < i; ++j)
       if (batch[j].sequence == slice.sequence)
         return fail(ErrorKind::kInvalidArgument, "batch: slices {} and {} are of the same sequence", j, i);
-    total += static_cast<int64_t>(slice.tokens.size());
+    const auto n_tokens = static_cast<int64_t>(slice.tokens.size());
+    for (int64_t before = 0; const Mark& mark : slice.marks) {
+      if (mark.n_tokens <= before || mark.n_tokens > n_tokens ||
+          (mark.n_tokens < hparams.conv_taps - 1 && mark.n_tokens < n_tokens))
+        return fail(ErrorKind::kInvalidArgument,
+                    "batch: slice {} of {} tokens has a mark behind {}, expected them ascending, from {} on", i,
+                    n_tokens, mark.n_tokens, hparams.conv_taps - 1);
+      before = mark.n_tokens;
+    }
+    total += n_tokens;
     if (total > options.ubatch_size)
       return fail(ErrorKind::kInvalidArgument, "batch: expected at most {} tokens, found {} or more",
                   options.ubatch_size, total);
@@ -217,7 +226,7 @@ void Model::Impl::lay_out(std::span<const Slice> batch) {
       slice_of[n_rows] = static_cast<int32_t>(n_slices);
       tokens[n_rows++] = slice.tokens[static_cast<size_t>(i)];
     }
-    slices[n_slices++] = {slice.sequence, first, n, slice.sequence->n_tokens()};
+    slices[n_slices++] = {slice.sequence, first, n, slice.sequence->n_tokens(), slice.marks};
   }
 }
 

@@ -25,6 +25,7 @@ struct SliceRows {
   int64_t row = 0;
   int64_t n_rows = 0;
   int64_t position = 0;
+  std::span<const Mark> marks;
 };
 
 /// Some rows of a slice whose queries are worked off together.
