@@ -21,7 +21,7 @@ ALLOWED = {
     "text": {"base", "gguf"},
     "chat": {"base"},
     "sampling": {"base"},
-    "engine": {"base", "quant", "gguf", "model", "cache", "text", "sampling"},
+    "engine": {"base", "quant", "gguf", "kernels", "model", "cache", "text", "sampling"},
     "api": {"base", "engine", "chat", "text", "sampling"},
     "server": {"base", "api"},
     "cli": {"base", "quant", "gguf", "kernels", "cache", "model", "text", "chat", "sampling", "engine", "api",

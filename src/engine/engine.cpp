@@ -19,6 +19,15 @@ Status check_options(const EngineOptions& options) {
   if (options.ubatch_size < 0)
     return fail(ErrorKind::kInvalidArgument, "--ubatch-size is {}, expected 1 or more, or 0 for what fits",
                 options.ubatch_size);
+  if (options.n_parallel < 1 || options.n_parallel > kMaxParallel)
+    return fail(ErrorKind::kInvalidArgument, "--parallel is {}, expected 1 to {}", options.n_parallel,
+                kMaxParallel);
+  if (options.cache_ram_bytes.value_or(0) < 0)
+    return fail(ErrorKind::kInvalidArgument, "--cache-ram is {} bytes, expected 0 or more",
+                *options.cache_ram_bytes);
+  if (options.prompt_chunk < 1)
+    return fail(ErrorKind::kInvalidArgument, "tokens of prompts beside decoding: {}, expected 1 or more",
+                options.prompt_chunk);
   return {};
 }
 
@@ -44,23 +53,25 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
                                     .k_type = options.k_type,
                                     .v_type = options.v_type,
                                     .load_mode = options.load_mode,
-                                    .logit_rows = 1};
+                                    .logit_rows = options.n_parallel};
   PACKMULE_TRY(const int64_t fitting,
                ubatch_for(options, impl->file, model_options, impl->options.n_threads));
-  model_options.ubatch_size = impl->options.ubatch_size = std::min(fitting, impl->options.ctx_size);
+  impl->options.ubatch_size = std::min(fitting, impl->options.ctx_size);
+  model_options.ubatch_size = batch_tokens(impl->options);
   finished(1);
 
   PACKMULE_TRY(impl->tokenizer, text::Tokenizer::load(impl->file));
+  impl->vocabulary = {.tokenizer = impl->tokenizer.get(), .n_vocab = hparams.n_vocab};
   if (impl->tokenizer->n_tokens() > hparams.n_vocab)
     return fail(ErrorKind::kInvalidFile,
                 "{}: tokenizer.ggml.tokens has {} entries, the embedding only {} rows", impl->file.path(),
                 impl->tokenizer->n_tokens(), hparams.n_vocab);
   for (int64_t i = 0; i < hparams.n_vocab; ++i) {
     const auto id = static_cast<text::TokenId>(i);
-    if (impl->tokenizer->is_padding(id)) impl->padding.push_back(id);
-    if (impl->tokenizer->is_end_of_generation(id)) impl->ends.push_back(id);
+    if (impl->tokenizer->is_padding(id)) impl->vocabulary.padding.push_back(id);
+    if (impl->tokenizer->is_end_of_generation(id)) impl->vocabulary.ends.push_back(id);
   }
-  if (static_cast<int64_t>(impl->padding.size()) == hparams.n_vocab)
+  if (static_cast<int64_t>(impl->vocabulary.padding.size()) == hparams.n_vocab)
     return fail(ErrorKind::kInvalidFile, "{}: all {} tokens are padding, expected some that can be generated",
                 impl->file.path(), hparams.n_vocab);
   finished(2);
@@ -69,15 +80,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
   PACKMULE_TRY(impl->model, model::Model::load(impl->file, model_options, *impl->threads));
   finished(3);
 
-  PACKMULE_TRY(impl->pages, cache::PagePool::create(impl->model->cache_layout(), impl->options.ctx_size));
-  PACKMULE_TRY(impl->sequence, impl->pages->new_sequence());
-  impl->held.reserve(static_cast<size_t>(impl->options.ctx_size));
-  impl->state = {.slots = std::vector<SlotState>(1),
-                 .context_tokens = impl->options.ctx_size,
-                 .kv_page_tokens = cache::kPageTokens,
-                 .kv_pages = impl->pages->capacity_tokens() / cache::kPageTokens,
-                 .kv_bytes = impl->pages->capacity_bytes(),
-                 .recurrent_bytes = impl->model->cache_layout().recurrent_bytes()};
+  const bool mapped = impl->model->load_mode() == model::LoadMode::kMmap;
+  impl->options.cache_ram_bytes = cache_ram_for(impl->options, mapped ? impl->model->weight_bytes() : 0);
+  PACKMULE_TRY(impl->scheduler,
+               Scheduler::start(*impl->model, *impl->threads, impl->options, *impl->options.cache_ram_bytes));
   auto engine = std::unique_ptr<Engine>(new Engine(std::move(impl)));
   engine->impl_->default_sampling = sampling::defaults_for_model(engine->model_name());
   finished(4);
@@ -85,8 +91,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
 }
 
 State Engine::state() const {
-  const std::lock_guard lock(impl_->state_mutex);
-  return impl_->state;
+  return impl_->scheduler->state();
 }
 const EngineOptions& Engine::options() const {
   return impl_->options;

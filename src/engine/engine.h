@@ -1,7 +1,8 @@
 // The engine: a model with its tokenizer and caches, and generation on it.
 //
-// It never sees JSON or a socket. For now it serves one generation at a time (a second caller waits its
-// turn).
+// It never sees JSON or a socket. Requests of several callers are generated at the same time, and what one
+// left behind is taken over by later ones that begin like it (cache/prefix_tree.h). None of that shows in the
+// tokens: the same request with the same seed gets the same ones (but see Request::boundaries).
 #pragma once
 
 #include <chrono>
@@ -61,6 +62,12 @@ struct Request {
   std::vector<std::string> stop;  // texts that end the answer; not part of it. Valid UTF-8; "" is ignored
   bool ignore_eos = false;        // tokens that end the turn are never drawn
   int32_t n_logprobs = -1;        // log probabilities of each token and of so many likeliest; negative: none
+  sampling::ConstraintFactory constraint;  // the answer is held to it; where it may only end, it ends
+  /// Positions in the prompt, ascending, at which later prompts are likely to part from it: ends of messages.
+  /// There checkpoints are kept. Empty: behind each control token that ends a message. A prompt that goes on
+  /// from such a place gets the bits it gets without; from the end of an answer, which was read token by
+  /// token, logits differ by rounding.
+  std::vector<int64_t> boundaries;
 };
 
 struct Outcome {
@@ -72,11 +79,11 @@ struct Outcome {
   Statistics statistics;
 };
 
-/// All are called on the generating thread; unset ones are skipped.
+/// All are called on the thread that called generate(), in order; unset ones are skipped. One that takes long
+/// keeps nobody else waiting: its own generation goes on too, and what it missed waits for it.
 struct Callbacks {
   std::function<void(const Piece&)> on_piece;
-  std::function<void(int64_t done_tokens, int64_t total_tokens)>
-      on_prompt;  // after each ubatch of the prompt
+  std::function<void(int64_t done_tokens, int64_t total_tokens)> on_prompt;  // after each step in the prompt
 };
 
 class Engine {
@@ -87,10 +94,10 @@ class Engine {
                                               const std::function<void(double fraction)>& on_load = {});
   ~Engine();
 
-  /// Runs a request to its end. If the prompt goes on from the tokens the engine's sequence already holds,
-  /// only the rest is processed; otherwise all of it, as the recurrent state cannot be cut back. A prompt
-  /// that leaves no room in the context is an error that says by how much. May be called by several threads:
-  /// one generates, the others wait, and a stop is heard while waiting too.
+  /// Runs a request to its end. Of the prompt only what no earlier one left a checkpoint for is processed. A
+  /// prompt that leaves no room in the context is an error that says by how much. May be called by several
+  /// threads: up to n_parallel requests run at the same time, the others wait in the order of their coming.
+  /// When a stop is requested it returns at once, with what was called back; the work ends within a step.
   [[nodiscard]] Result<Outcome> generate(const Request& request, const Callbacks& callbacks,
                                          std::stop_token stop);
 

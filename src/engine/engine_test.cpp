@@ -1,11 +1,8 @@
-#include "engine/engine.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
-
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -13,75 +10,13 @@
 #include <set>
 #include <thread>
 
-#include "base/utf8.h"
+#include "engine/engine_for_test.h"
 #include "tests/support/test_data.h"
 
 namespace packmule::engine {
 namespace {
 
 using testing::HasSubstr;
-using Ids = std::vector<int32_t>;
-
-std::string small_model() {
-  const auto path = testing_support::find_data("golden/tinyC-Q4_K_M.gguf");
-  EXPECT_TRUE(path.has_value()) << "golden/tinyC-Q4_K_M.gguf is missing";
-  return path.value_or("").string();
-}
-
-std::unique_ptr<Engine> open(const std::function<void(EngineOptions&)>& change = {}) {
-  EngineOptions options;
-  options.model_path = small_model();
-  options.n_threads = 1;
-  options.ctx_size = 256;
-  options.ubatch_size = 16;
-  if (change) change(options);
-  auto engine = Engine::open(options);
-  EXPECT_TRUE(engine.has_value()) << engine.error().message;
-  return engine ? std::move(*engine) : nullptr;
-}
-
-Ids prompt(const Engine& engine, std::string_view text) {
-  return engine.tokenizer().encode(text, text::ParseSpecial::kAll).value();
-}
-
-/// Greedy, without an end, so that a length can be asked for.
-Request request(Ids ids, int64_t max_tokens) {
-  Request result;
-  result.prompt = std::move(ids);
-  result.sampling.temperature = 0;
-  result.max_tokens = max_tokens;
-  result.ignore_eos = true;
-  return result;
-}
-
-struct Generation {
-  Outcome outcome;
-  std::vector<std::string> pieces;
-  Ids piece_tokens;
-  std::vector<int64_t> prompt_steps;
-};
-
-Generation run(Engine& engine, const Request& what) {
-  Generation result;
-  Callbacks callbacks;
-  callbacks.on_piece = [&](const Piece& piece) {
-    EXPECT_EQ(find_invalid_utf8(piece.text), piece.text.size());
-    result.pieces.emplace_back(piece.text);
-    result.piece_tokens.push_back(piece.token);
-  };
-  callbacks.on_prompt = [&](int64_t done, int64_t) { result.prompt_steps.push_back(done); };
-  auto outcome = engine.generate(what, callbacks, {});
-  EXPECT_TRUE(outcome.has_value()) << outcome.error().message;
-  if (outcome) result.outcome = std::move(*outcome);
-  std::string joined;
-  for (const std::string& piece : result.pieces) joined += piece;
-  EXPECT_EQ(joined, result.outcome.text);
-  if (!result.piece_tokens.empty() && result.piece_tokens.back() == -1) result.piece_tokens.pop_back();
-  EXPECT_EQ(result.piece_tokens, result.outcome.tokens);
-  return result;
-}
-
-constexpr std::string_view kText = "def main(argc):\n  return the right string for every error";
 
 TEST(Engine, TellsWhatItOpened) {
   std::vector<double> steps;
@@ -118,6 +53,9 @@ TEST(Engine, RefusesWhatCannotBeOpened) {
   EXPECT_THAT(refusal([](EngineOptions& o) { o.n_threads = -1; }), HasSubstr("--threads"));
   EXPECT_THAT(refusal([](EngineOptions& o) { o.ctx_size = -1; }), HasSubstr("--ctx-size"));
   EXPECT_THAT(refusal([](EngineOptions& o) { o.ubatch_size = -1; }), HasSubstr("--ubatch-size"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.n_parallel = 0; }), HasSubstr("--parallel"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.n_parallel = 65; }), HasSubstr("--parallel"));
+  EXPECT_THAT(refusal([](EngineOptions& o) { o.cache_ram_bytes = -1; }), HasSubstr("--cache-ram"));
 }
 
 TEST(Options, TheUbatchIsWhatIsAskedForOrWhatMemoryAllows) {
@@ -138,6 +76,17 @@ TEST(Options, TheUbatchIsWhatIsAskedForOrWhatMemoryAllows) {
   EXPECT_EQ(chosen(0), 32);
   options.ubatch_size = 777;
   EXPECT_EQ(chosen(0), 777);
+}
+
+TEST(Options, TheCacheTakesAShareOfWhatIsFree) {
+  constexpr int64_t kGiB = int64_t{1} << 30;
+  EngineOptions options;
+  EXPECT_EQ(cache_ram_for(options, 46 * kGiB, 64 * kGiB), 18 * kGiB / 4);
+  EXPECT_EQ(cache_ram_for(options, 46 * kGiB, 256 * kGiB), 8 * kGiB);
+  EXPECT_EQ(cache_ram_for(options, 46 * kGiB, 32 * kGiB), kGiB);
+  EXPECT_EQ(cache_ram_for(options, 46 * kGiB, 2 * kGiB), kGiB / 2);
+  options.cache_ram_bytes = 0;
+  EXPECT_EQ(cache_ram_for(options, 0, 64 * kGiB), 0);
 }
 
 TEST(Engine, SameSeedSameTextForAnyNumberOfThreads) {
@@ -166,12 +115,12 @@ TEST(Engine, ShowsThePromptUbatchByUbatch) {
   ASSERT_NE(engine, nullptr);
   Ids ids = prompt(*engine, kText);
   ids.resize(37, 5);
-  const Generation got = run(*engine, request(ids, 1));
+  const Reply got = run(*engine, request(ids, 1));
   EXPECT_EQ(got.prompt_steps, (std::vector<int64_t>{16, 32, 37}));
   EXPECT_EQ(got.outcome.statistics.prompt_tokens, 37);
   EXPECT_EQ(got.outcome.statistics.cached_tokens, 0);
   EXPECT_GT(got.outcome.statistics.prompt_per_second(), 0);
-  const Generation none = run(*engine, request(ids, 0));
+  const Reply none = run(*engine, request(ids, 0));
   EXPECT_TRUE(none.outcome.tokens.empty());
   EXPECT_EQ(none.outcome.reason, FinishReason::kLength);
 }
@@ -188,20 +137,21 @@ TEST(Engine, GoesOnFromWhatItHolds) {
   longer.insert(longer.end(), answer.begin(), answer.end());
   const Ids more = prompt(*engine, "<|im_end|>\n<|im_start|>user\nand then?");
   longer.insert(longer.end(), more.begin(), more.end());
-  const Generation reused = run(*engine, request(longer, 24));
+  const Reply reused = run(*engine, request(longer, 24));
   // The last token of an answer has been drawn, not processed.
   EXPECT_EQ(reused.outcome.statistics.cached_tokens, static_cast<int64_t>(start.size() + 11));
   EXPECT_EQ(reused.prompt_steps.back(), static_cast<int64_t>(longer.size()));
   EXPECT_EQ(reused.outcome.tokens, run(*fresh, request(longer, 24)).outcome.tokens);
 
-  // A prompt that differs anywhere, is shorter, or the same cannot go on: the state has no way back.
+  // A prompt that differs anywhere cannot go on: the state has no way back. One that was read before is not
+  // read again.
   for (int variant = 0; variant < 3; ++variant) {
     Ids other = longer;
     if (variant == 0) other[3] = other[3] == 7 ? 8 : 7;
     if (variant == 1) other.resize(start.size());
     (void)run(*engine, request(longer, 1));
-    const Generation again = run(*engine, request(other, 24));
-    EXPECT_EQ(again.outcome.statistics.cached_tokens, 0) << variant;
+    const Reply again = run(*engine, request(other, 24));
+    EXPECT_EQ(again.outcome.statistics.cached_tokens, variant == 0 ? 0 : std::ssize(other)) << variant;
     const auto anew = open();
     EXPECT_EQ(again.outcome.tokens, run(*anew, request(other, 24)).outcome.tokens) << variant;
   }
@@ -219,7 +169,7 @@ TEST(Engine, StopStringsEverywhere) {
       if (find_invalid_utf8(stop) != stop.size()) continue;  // cut inside a character
       Request what = request(ids, 20);
       what.stop = {"never in this text", stop};
-      const Generation got = run(*engine, what);
+      const Reply got = run(*engine, what);
       EXPECT_EQ(got.outcome.text, whole.substr(0, whole.find(stop))) << "stop " << stop;
       EXPECT_EQ(got.outcome.reason, FinishReason::kStopString);
       EXPECT_EQ(got.outcome.stop_string, stop);
@@ -230,7 +180,7 @@ TEST(Engine, StopStringsEverywhere) {
   size_t last = whole.size() - 1;
   while ((static_cast<uint8_t>(whole[last]) & 0xC0) == 0x80) --last;  // the first byte of a character
   what.stop = {whole.substr(last) + "and no more"};
-  const Generation got = run(*engine, what);
+  const Reply got = run(*engine, what);
   EXPECT_EQ(got.outcome.text, whole);
   EXPECT_EQ(got.outcome.reason, FinishReason::kLength);
 }
@@ -269,12 +219,13 @@ TEST(Engine, StopsWhenAsked) {
   EXPECT_TRUE(outcome->tokens.empty());
   EXPECT_EQ(steps, 1);
   // What was cut short does no harm to what comes after, and what was processed is not lost.
-  const Generation whole = run(*engine, request(many, 5));
-  EXPECT_EQ(whole.outcome.statistics.cached_tokens, 16);
+  const Reply whole = run(*engine, request(many, 5));
+  EXPECT_GT(whole.outcome.statistics.cached_tokens, static_cast<int64_t>(ids.size()));
   EXPECT_EQ(run(*engine, request(ids, 20)).outcome.tokens, expected);
 }
 
-// Wherever in the second ubatch of a prompt the stop comes, the same prompt is then read as if nothing had been.
+// Wherever in the second ubatch of a prompt the stop comes, the same prompt is then read as if nothing had
+// been.
 TEST(Engine, StopsInsideAPrompt) {
   const auto engine = open([](EngineOptions& options) { options.ubatch_size = 64; });
   ASSERT_NE(engine, nullptr);
@@ -303,7 +254,7 @@ TEST(Engine, EndsWhenTheContextIsFull) {
   ASSERT_NE(engine, nullptr);
   Ids ids = prompt(*engine, kText);
   ids.resize(50, 11);
-  const Generation got = run(*engine, request(ids, -1));
+  const Reply got = run(*engine, request(ids, -1));
   EXPECT_EQ(got.outcome.reason, FinishReason::kContextFull);
   EXPECT_EQ(got.outcome.tokens.size(), 15u);  // 14 that are kept, and the one that has no room
 }
@@ -325,6 +276,11 @@ TEST(Engine, RefusesWhatDoesNotFit) {
   Request bad = request({5}, 1);
   bad.stop = {"ok", "\xC3"};
   EXPECT_THAT(refusal(bad), HasSubstr("stop string"));
+  bad = request(Ids(10, 5), 1);
+  for (const std::vector<int64_t>& boundaries : {std::vector<int64_t>{0}, {3, 3}, {4, 2}, {11}, {-1}}) {
+    bad.boundaries = boundaries;
+    EXPECT_THAT(refusal(bad), HasSubstr("message boundaries"));
+  }
   bad = request({5}, 1);
   bad.sampling.top_p = 2;
   EXPECT_THAT(refusal(bad), HasSubstr("--top-p"));
@@ -340,11 +296,14 @@ TEST(Engine, TellsWhatItIsDoing) {
   EXPECT_EQ(state.context_tokens, 256);
   EXPECT_GE(state.kv_pages * state.kv_page_tokens, 256);
   EXPECT_EQ(state.kv_pages_used, 0);
+  EXPECT_EQ(state.checkpoints, 0);
+  EXPECT_GT(state.checkpoint_budget_bytes, 0);
   EXPECT_GT(state.recurrent_bytes, 0);
   std::optional<State> during;
   Callbacks callbacks;
+  int n = 0;  // the figures follow the pieces by a step
   callbacks.on_piece = [&](const Piece&) {
-    if (!during) during = engine->state();
+    if (++n == 3) during = engine->state();
   };
   ASSERT_TRUE(engine->generate(request(Ids(70, 5), 100), callbacks, {}).has_value());
   ASSERT_TRUE(during.has_value());
@@ -361,6 +320,8 @@ TEST(Engine, TellsWhatItIsDoing) {
   EXPECT_EQ(state.totals.generated_tokens, 100);
   EXPECT_GE(state.totals.steps, 100);
   EXPECT_GT(state.totals.generate_seconds, 0);
+  EXPECT_EQ(state.checkpoints, 2) << "the end of the prompt, the end of the answer";
+  EXPECT_GT(state.checkpoint_bytes, 0);
 }
 
 TEST(Engine, EndsTheTurn) {
@@ -371,7 +332,7 @@ TEST(Engine, EndsTheTurn) {
   Request what = request(prompt(*engine, kText), 20);
   what.sampling.logit_bias = {{end, 1000.0f}};
   what.ignore_eos = false;
-  const Generation got = run(*engine, what);
+  const Reply got = run(*engine, what);
   EXPECT_EQ(got.outcome.reason, FinishReason::kEndOfTurn);
   EXPECT_TRUE(got.outcome.tokens.empty());
   EXPECT_EQ(got.outcome.statistics.generated_tokens, 1);
@@ -386,7 +347,7 @@ TEST(Engine, ControlTokensHaveNoText) {
   const int32_t think = engine->tokenizer().find("<think>");
   Request what = request(prompt(*engine, kText), 2);
   what.sampling.logit_bias = {{start, 1000.0f}};
-  const Generation got = run(*engine, what);
+  const Reply got = run(*engine, what);
   EXPECT_EQ(got.outcome.tokens, (Ids{start, start}));
   EXPECT_EQ(got.outcome.text, "");
   what.sampling.logit_bias = {{think, 1000.0f}};
@@ -434,7 +395,7 @@ TEST(Engine, NeverGeneratesPadding) {
   what.sampling.seed = 3;
   // Even when they are asked for: without the mask every single draw would be one of them.
   for (const int32_t id : padding) what.sampling.logit_bias.emplace_back(id, 1000.0f);
-  const Generation got = run(*engine, what);
+  const Reply got = run(*engine, what);
   ASSERT_EQ(got.outcome.tokens.size(), 300u);
   for (const int32_t token : got.outcome.tokens) EXPECT_FALSE(padding.contains(token)) << token;
 }
@@ -445,18 +406,18 @@ TEST(Engine, TellsLogProbabilities) {
   what.sampling.logit_bias = {{65, 1000.0f}};  // the samplers' doings are no matter
   const auto of = [&](int32_t n) {
     what.n_logprobs = n;
-    std::vector<std::vector<TokenLogprob>> found;
-    const auto outcome = engine->generate(what,
-                                          {.on_piece =
-                                               [&](const Piece& piece) {
-                                                 if (piece.token >= 0 && n >= 0) {
-                                                   EXPECT_FALSE(piece.logprobs.empty());
-                                                   EXPECT_EQ(piece.logprobs[0].id, piece.token);
-                                                 }
-                                                 found.emplace_back(piece.logprobs.begin(),
-                                                                    piece.logprobs.end());
-                                               }},
-                                          {});
+    std::vector<std::vector<TokenLogprob> > found;
+    const auto outcome =
+        engine->generate(what,
+                         {.on_piece =
+                              [&](const Piece& piece) {
+                                if (piece.token >= 0 && n >= 0) {
+                                  EXPECT_FALSE(piece.logprobs.empty());
+                                  EXPECT_EQ(piece.logprobs[0].id, piece.token);
+                                }
+                                found.emplace_back(piece.logprobs.begin(), piece.logprobs.end());
+                              }},
+                         {});
     EXPECT_TRUE(outcome.has_value());
     return found;
   };
@@ -478,22 +439,6 @@ TEST(Engine, TellsLogProbabilities) {
   }
 }
 
-TEST(Engine, OneGenerationAtATime) {
-  const auto engine = open();
-  ASSERT_NE(engine, nullptr);
-  const Ids ids = prompt(*engine, kText);
-  const Ids expected = run(*engine, request(ids, 30)).outcome.tokens;
-  std::vector<std::thread> callers;
-  std::vector<Ids> got(4);
-  for (size_t i = 0; i < got.size(); ++i)
-    callers.emplace_back([&, i] {
-      auto outcome = engine->generate(request(ids, 30), {}, {});
-      if (outcome) got[i] = outcome->tokens;
-    });
-  for (std::thread& caller : callers) caller.join();
-  for (const Ids& tokens : got) EXPECT_EQ(tokens, expected);
-}
-
 TEST(Engine, AWaitingCallerHearsTheStop) {
   const auto engine = open();
   ASSERT_NE(engine, nullptr);
@@ -504,7 +449,7 @@ TEST(Engine, AWaitingCallerHearsTheStop) {
   Callbacks callbacks;
   callbacks.on_piece = [&](const Piece&) {
     if (waited) return;
-    // The turn is taken as long as this callback runs, so the other caller must wait.
+    // The one place is taken, so the other caller must wait.
     std::thread caller([&] {
       auto outcome = engine->generate(request(ids, 30), {}, second.get_token());
       if (outcome) waited = std::move(*outcome);
@@ -512,12 +457,62 @@ TEST(Engine, AWaitingCallerHearsTheStop) {
     second.request_stop();
     caller.join();
   };
-  auto outcome = engine->generate(request(ids, 3), callbacks, first.get_token());
+  auto outcome = engine->generate(request(ids, 200), callbacks, first.get_token());
   ASSERT_TRUE(outcome.has_value());
-  EXPECT_EQ(outcome->tokens.size(), 3u);
+  EXPECT_EQ(outcome->tokens.size(), 200u);
   ASSERT_TRUE(waited.has_value());
   EXPECT_EQ(waited->reason, FinishReason::kCancelled);
   EXPECT_TRUE(waited->tokens.empty());
+}
+
+/// Allows the tokens of a list one after the other, then the end.
+class OneByOne : public sampling::Constraint {
+ public:
+  OneByOne(Ids ids, Ids ends, int64_t n_vocab)
+      : ids_(std::move(ids)), ends_(std::move(ends)), mask_(static_cast<size_t>((n_vocab + 63) / 64)) {}
+  Result<sampling::TokenMask> mask() override {
+    std::fill(mask_.begin(), mask_.end(), 0);
+    for (const int32_t id : may_end() ? ends_ : Ids{ids_[next_]})
+      mask_[static_cast<size_t>(id) / 64] |= uint64_t{1} << (id % 64);
+    return mask_;
+  }
+  Status accept(int32_t token) override {
+    if (may_end() || token != ids_[next_]) return fail(ErrorKind::kInternal, "not allowed: {}", token);
+    ++next_;
+    return {};
+  }
+  bool may_end() const override { return next_ == ids_.size(); }
+
+ private:
+  Ids ids_, ends_;
+  std::vector<uint64_t> mask_;
+  size_t next_ = 0;
+};
+
+TEST(Engine, AConstraintDecidesWhatIsDrawn) {
+  const auto engine = open();
+  const Ids ids = prompt(*engine, "held to this text");
+  const int64_t n_vocab = engine->model().hparams().n_vocab;
+  Ids ends;
+  for (int32_t id = 0; id < n_vocab; ++id)
+    if (engine->tokenizer().is_end_of_generation(id)) ends.push_back(id);
+  int n_made = 0;
+  Request what = request(prompt(*engine, kText), 50);
+  what.constraint = [&] {
+    ++n_made;
+    return std::make_unique<OneByOne>(ids, ends, n_vocab);
+  };
+  for (const bool ignore_eos : {false, true}) {
+    what.ignore_eos = ignore_eos;
+    const Reply generation = run(*engine, what);
+    EXPECT_EQ(generation.outcome.text, "held to this text");
+    EXPECT_EQ(generation.outcome.reason, FinishReason::kEndOfTurn);
+    EXPECT_EQ(generation.outcome.statistics.generated_tokens, std::ssize(ids) + (ignore_eos ? 0 : 1));
+  }
+  EXPECT_EQ(n_made, 2);
+  // Nothing may be drawn, and the text may not end: an error, not any token.
+  what.constraint = [&] { return std::make_unique<OneByOne>(ends, ends, n_vocab); };
+  EXPECT_FALSE(engine->generate(what, {}, {}).has_value());
 }
 
 }  // namespace

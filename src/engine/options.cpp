@@ -27,4 +27,15 @@ Result<int64_t> ubatch_for(const EngineOptions& options, const gguf::File& file,
   return model_options.ubatch_size;
 }
 
+int64_t batch_tokens(const EngineOptions& options) {
+  return options.ubatch_size + options.n_parallel - 1;
+}
+
+int64_t cache_ram_for(const EngineOptions& options, int64_t weight_bytes, int64_t available_bytes) {
+  if (options.cache_ram_bytes) return *options.cache_ram_bytes;
+  constexpr int64_t kLeast = int64_t{1} << 30, kMost = int64_t{8} << 30, kShare = 4;
+  const int64_t least = std::min(kLeast, available_bytes / kShare);
+  return std::clamp((available_bytes - weight_bytes) / kShare, least, kMost);
+}
+
 }  // namespace packmule::engine

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/numa.h"
@@ -16,14 +17,26 @@ namespace packmule::engine {
 struct EngineOptions {
   std::string model_path;
   int n_threads = 0;        // 0: all cores this process may use
-  int64_t ctx_size = 0;     // tokens, at most what the model was trained for; 0: at most kDefaultContext
+  int64_t ctx_size = 0;     // tokens of one conversation, and of all that run at once together; at most what
+                            // the model was trained for; 0: at most kDefaultContext
   int64_t ubatch_size = 0;  // -ub: most tokens that go through the model at once; 0: ubatch_for() chooses
   quant::Type k_type = quant::Type::kF16;  // -ctk
   quant::Type v_type = quant::Type::kF16;  // -ctv
   model::LoadMode load_mode = model::LoadMode::kAuto;
   Numa numa = Numa::kLeaveAlone;  // --numa
+  int n_parallel = 1;             // -np: requests that are generated at the same time
+  /// --cache-ram: what past conversations may take, half of it KV pages beyond those of the context, half
+  /// checkpoints; 0: nothing is kept; unset: cache_ram_for() chooses.
+  std::optional<int64_t> cache_ram_bytes;
+  /// Most prompt tokens of a step while other requests are decoding: they wait for it. Alone, prompts get
+  /// whole ubatches.
+  int64_t prompt_chunk = 256;
 };
 
+inline constexpr int kMaxParallel = 64;
+/// What a server offers when nobody says: a few agents, or one with its helpers. A place costs its recurrent
+/// state (75.5 MB in the 80B model) and a row of logits; KV pages come from the pool that all share.
+inline constexpr int kDefaultParallel = 4;
 inline constexpr int64_t kDefaultContext = 32768;
 /// Each expert's weights are read once a ubatch: with 2,048 tokens, 40 for an expert of 512, arithmetic takes
 /// longer.
@@ -39,5 +52,14 @@ inline constexpr int64_t kDefaultUbatch = 2048;
 [[nodiscard]] Result<int64_t> ubatch_for(const EngineOptions& options, const gguf::File& file,
                                          model::ModelOptions model_options, int n_threads,
                                          int64_t available_bytes = available_memory_bytes());
+
+/// Tokens of the largest batch: a ubatch of prompts, and one token of each other request.
+[[nodiscard]] int64_t batch_tokens(const EngineOptions& options);
+
+/// The cache budget asked for, or else a quarter of the memory that is available and not needed by
+/// `weight_bytes` that are still to be read, but at least 1 GiB (or a quarter of what is available, if that
+/// is less) and at most 8 GiB, llama-server's default.
+[[nodiscard]] int64_t cache_ram_for(const EngineOptions& options, int64_t weight_bytes,
+                                    int64_t available_bytes = available_memory_bytes());
 
 }  // namespace packmule::engine

@@ -60,16 +60,17 @@ void Sampler::accept(int32_t token) {
   window_next_ = (window_next_ + 1) % window_.size();
 }
 
-int32_t Sampler::sample(std::span<const float> logits) {
+int32_t Sampler::sample(std::span<const float> logits, TokenMask allowed) {
   apply_bias_and_penalties(logits);
-  if (params_.temperature <= 0.0f) return choose_greedy();
+  forbid(allowed, kNever);
+  if (params_.temperature <= 0.0f) return choose_greedy(allowed);
 
   const size_t k = params_.top_k > 0 ? static_cast<size_t>(params_.top_k) : work_.size();
   if (k < work_.size())
     keep_top_k(k);
   else
     keep_all();
-  if (candidates_.empty()) return choose_greedy();
+  if (candidates_.empty()) return choose_greedy(allowed);
   if (params_.top_p < 1.0f || params_.min_p > 0.0f) {
     const double total = weigh(1.0);
     keep_top_p(total);
@@ -95,10 +96,22 @@ void Sampler::apply_bias_and_penalties(std::span<const float> logits) {
           logit - static_cast<float>(counts_[id]) * params_.frequency_penalty - params_.presence_penalty;
     }
   }
-  for (const int32_t id : never_) work_[static_cast<size_t>(id)] = kNever;
 }
 
-int32_t Sampler::choose_greedy() {
+/// Gives the tokens that must not be drawn this value.
+void Sampler::forbid(TokenMask allowed, float value) {
+  for (const int32_t id : never_) work_[static_cast<size_t>(id)] = value;
+  if (allowed.empty()) return;
+  for (size_t begin = 0; begin < work_.size(); begin += 64) {
+    const uint64_t word = begin / 64 < allowed.size() ? allowed[begin / 64] : 0;
+    if (word == ~uint64_t{0}) continue;
+    const size_t end = std::min(begin + 64, work_.size());
+    for (size_t id = begin; id < end; ++id)
+      if ((word >> (id - begin) & 1) == 0) work_[id] = value;
+  }
+}
+
+int32_t Sampler::choose_greedy(TokenMask allowed) {
   candidates_.clear();
   int32_t best = -1;
   float best_logit = kNever;
@@ -108,8 +121,8 @@ int32_t Sampler::choose_greedy() {
     best_logit = work_[id];
   }
   if (best < 0) {
-    // Nothing may be drawn. Cannot happen with the logits of a working model; any token but padding will do.
-    for (const int32_t id : never_) work_[static_cast<size_t>(id)] = 0.0f;
+    // All that may be drawn is impossible. Any of it will do.
+    forbid(allowed, 0.0f);
     const auto free = std::find_if(work_.begin(), work_.end(), [](float x) { return x != 0.0f; });
     if (free == work_.end()) return -1;
     best = static_cast<int32_t>(free - work_.begin());

@@ -5,8 +5,8 @@
 // on a tie. Same parameters, same seed, same logits: same tokens, on every machine: random numbers and the
 // exponential are our own, sums run in a fixed order.
 //
-// A logit that is NaN counts as -inf, one that is +inf as the largest float. If no token is left that may be
-// drawn (all -inf), the lowest id that is not on the never list is taken.
+// A logit that is NaN counts as -inf, one that is +inf as the largest float. If all tokens that may be drawn
+// have -inf, the one with the lowest id is taken.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "sampling/constraint.h"
 #include "sampling/random_bits.h"
 
 namespace packmule::sampling {
@@ -57,9 +58,9 @@ class Sampler {
 
   /// Tells the sampler a token of the sequence, of the prompt or drawn (counts for the penalties only).
   void accept(int32_t token);
-  /// Draws the next token; `logits` has n_vocab entries and is not changed. Does not accept it, and does not
-  /// allocate. -1 if every id is on the never list.
-  [[nodiscard]] int32_t sample(std::span<const float> logits);
+  /// Draws the next token among those of the mask; `logits` has n_vocab entries and is not changed. Does not
+  /// accept it, and does not allocate. -1 if no id is left: all are on the never list or not in the mask.
+  [[nodiscard]] int32_t sample(std::span<const float> logits, TokenMask allowed = {});
   /// The candidates the last draw chose from, most probable first (after the whole chain). When top-k and
   /// top-p are off they may be the whole vocabulary: then only the first kSortedCandidates, and those up to
   /// the drawn one, are sure to be in order.
@@ -68,7 +69,8 @@ class Sampler {
 
  private:
   void apply_bias_and_penalties(std::span<const float> logits);
-  int32_t choose_greedy();
+  void forbid(TokenMask allowed, float value);
+  int32_t choose_greedy(TokenMask allowed);
   void keep_top_k(size_t k);
   void keep_all();
   void sort_first(size_t n);

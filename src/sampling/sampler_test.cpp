@@ -387,5 +387,50 @@ TEST(Sampler, DoesNotAllocateWhileSampling) {
   }
 }
 
+std::vector<uint64_t> mask_of(size_t n, const std::set<int32_t>& ids) {
+  std::vector<uint64_t> mask((n + 63) / 64);
+  for (const int32_t id : ids) mask[static_cast<size_t>(id) / 64] |= uint64_t{1} << (id % 64);
+  return mask;
+}
+
+TEST(Sampler, DrawsOnlyWhatTheMaskAllows) {
+  std::mt19937 random(5);
+  constexpr size_t kVocab = 300;
+  for (int round = 0; round < 200; ++round) {
+    Params params = off();
+    params.temperature = round % 4 == 0 ? 0.0f : 1.0f;
+    params.top_k = round % 3 == 0 ? 0 : 5;
+    params.top_p = round % 5 == 0 ? 0.9f : 1.0f;
+    std::set<int32_t> allowed;
+    for (int i = 0; i < 1 + round % 7; ++i) allowed.insert(static_cast<int32_t>(random() % kVocab));
+    const auto logits = random_logits(random, kVocab, 5.0f);
+    Sampler sampler(params, kVocab, {});
+    const auto mask = mask_of(kVocab, allowed);
+    // The same as if the others had been impossible.
+    std::vector<float> only = logits;
+    for (size_t id = 0; id < kVocab; ++id)
+      if (!allowed.contains(static_cast<int32_t>(id))) only[id] = -kInf;
+    Sampler plain(params, kVocab, {});
+    for (int i = 0; i < 10; ++i) {
+      const int32_t token = sampler.sample(logits, mask);
+      EXPECT_TRUE(allowed.contains(token));
+      EXPECT_EQ(token, plain.sample(only));
+    }
+  }
+}
+
+TEST(Sampler, TheMaskHoldsWhenAllThatItAllowsIsImpossible) {
+  const std::vector<float> logits(100, -kInf);
+  for (const float temperature : {0.0f, 1.0f}) {
+    Params params = off();
+    params.temperature = temperature;
+    Sampler sampler(params, 100, {70});
+    EXPECT_EQ(sampler.sample(logits, mask_of(100, {70, 81, 99})), 81);
+    EXPECT_EQ(sampler.sample(logits, mask_of(100, {70})), -1);
+    EXPECT_EQ(sampler.sample(logits, mask_of(64, {3})), 3) << "what is beyond the mask is not allowed";
+    EXPECT_EQ(sampler.sample(logits, mask_of(100, {})), -1);
+  }
+}
+
 }  // namespace
 }  // namespace packmule::sampling
