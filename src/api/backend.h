@@ -30,7 +30,7 @@ struct ModelInfo {
   std::string eos_token;      // text of the token that ends a turn; "" if there is none
 };
 
-/// All but `generate` may be called from several threads at once, also while it runs; `generate` from one.
+/// All may be called from several threads at once.
 class Backend {
  public:
   virtual ~Backend() = default;

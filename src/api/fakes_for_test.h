@@ -93,7 +93,10 @@ class FakeBackend : public Backend {
   Result<engine::Outcome> generate(const engine::Request& request, const engine::Callbacks& callbacks,
                                    std::stop_token stop) override {
     most_running = std::max<int>(most_running, ++n_running);
-    last_request = request;
+    {
+      const std::lock_guard lock(last_request_mutex_);
+      last_request = request;
+    }
     auto result = run(request, callbacks, std::move(stop));
     --n_running;
     ++n_generated;
@@ -109,6 +112,7 @@ class FakeBackend : public Backend {
       out.push_back({i, i == 3 ? -std::numeric_limits<float>::infinity() : -0.5f * static_cast<float>(i)});
     return out;
   }
+  std::mutex last_request_mutex_;
   Result<engine::Outcome> run(const engine::Request& request, const engine::Callbacks& callbacks,
                               std::stop_token stop) {
     if (generate_error) return tl::unexpected(*generate_error);

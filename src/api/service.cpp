@@ -172,7 +172,9 @@ class CorsResponder : public Responder {
 }  // namespace
 
 Service::Service(ServiceOptions options)
-    : options_(std::move(options)), generating_(options_.max_waiting), preparing_(options_.max_preparing) {}
+    : options_(std::move(options)),
+      generating_(options_.max_waiting, options_.n_parallel),
+      preparing_(options_.max_preparing) {}
 
 Service::~Service() = default;
 

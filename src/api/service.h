@@ -2,7 +2,7 @@
 //
 // Three kinds of work, so that no request waits for what it does not need: what is only looked up (health,
 // models, errors) is answered at once on the caller's thread; parsing, templates and tokenizing happen on one
-// thread; generating on another, one request at a time, the others waiting in a bounded queue.
+// thread; generating on others, one for each request that runs, further ones waiting in a bounded queue.
 #pragma once
 
 #include <atomic>
@@ -22,6 +22,7 @@ namespace packmule::api {
 struct ServiceOptions {
   std::vector<std::string> api_keys;                 // any of them will do; empty: none is asked for
   std::string cors_origin;                           // pages of it ("*": any) may ask; "": none is told so
+  int n_parallel = 1;                                // requests that generate at the same time
   size_t max_waiting = 64;                           // requests waiting to generate; one more is answered 503
   size_t max_preparing = 256;                        // requests waiting to be parsed
   std::function<void(const std::string& line)> log;  // may be unset

@@ -301,6 +301,25 @@ TEST(Chat, OneIsGeneratedAtATimeAndOthersGoOn) {
   EXPECT_EQ(f.backend->most_running, 1);
 }
 
+TEST(Chat, SeveralAreGeneratedAtATime) {
+  Fixture f({.n_parallel = 3});
+  f.backend->block_until_stop = true;
+  std::vector<std::shared_ptr<FakeResponder>> running;
+  for (int i = 0; i < 3; ++i) {
+    running.push_back(f.begin("POST", "/v1/chat/completions", chat_body(R"("stream":true)")));
+    ASSERT_TRUE(running.back()->wait_for_start()) << i;
+  }
+  const auto waiting = f.begin("POST", "/v1/chat/completions", chat_body(R"("stream":true)"));
+  running[1]->stop.request_stop();
+  ASSERT_TRUE(running[1]->wait());
+  ASSERT_TRUE(waiting->wait_for_start());
+  EXPECT_FALSE(running[0]->done());
+  EXPECT_FALSE(running[2]->done());
+  EXPECT_EQ(f.backend->most_running, 3);
+  for (const auto& one : {running[0], running[2], waiting}) one->stop.request_stop();
+  for (const auto& one : {running[0], running[2], waiting}) EXPECT_TRUE(one->wait());
+}
+
 TEST(Chat, StopsWhenNobodyReads) {
   Fixture f;
   f.backend->block_until_stop = true;

@@ -4,12 +4,14 @@
 
 namespace packmule::api {
 
-WorkQueue::WorkQueue(size_t max_waiting)
-    : max_waiting_(max_waiting), thread_([this](const std::stop_token& stop) { work(stop); }) {}
+WorkQueue::WorkQueue(size_t max_waiting, int n_threads) : max_waiting_(max_waiting) {
+  for (int i = 0; i < n_threads; ++i)
+    threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+}
 
 WorkQueue::~WorkQueue() {
-  thread_.request_stop();
-  thread_.join();
+  for (std::jthread& thread : threads_) thread.request_stop();
+  threads_.clear();
 }
 
 bool WorkQueue::submit(Job job, std::stop_token abandoned) {

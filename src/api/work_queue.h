@@ -1,4 +1,4 @@
-// A thread that does one job after the other from a queue of bounded length.
+// Threads that do one job after the other from a queue of bounded length.
 #pragma once
 
 #include <condition_variable>
@@ -7,6 +7,7 @@
 #include <mutex>
 #include <stop_token>
 #include <thread>
+#include <vector>
 
 namespace packmule::api {
 
@@ -14,8 +15,9 @@ class WorkQueue {
  public:
   using Job = std::function<void(const std::stop_token& queue_stops)>;
 
-  explicit WorkQueue(size_t max_waiting);
-  /// Requests the stop of the running job, waits for it, and drops the waiting ones.
+  /// So many jobs run at the same time.
+  explicit WorkQueue(size_t max_waiting, int n_threads = 1);
+  /// Requests the stop of the running jobs, waits for them, and drops the waiting ones.
   ~WorkQueue();
 
   /// False when `max_waiting` jobs are waiting already. Jobs whose `abandoned` token was stopped make room.
@@ -34,7 +36,7 @@ class WorkQueue {
   mutable std::mutex mutex_;
   std::condition_variable_any filled_;
   std::deque<Entry> waiting_;
-  std::jthread thread_;  // last: the others must exist as long as it runs
+  std::vector<std::jthread> threads_;  // last: the others must exist as long as they run
 };
 
 }  // namespace packmule::api
