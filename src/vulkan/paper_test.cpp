@@ -11,6 +11,7 @@
 #include "vulkan/budget.h"
 #include "vulkan/cache_file.h"
 #include "vulkan/device_info.h"
+#include "vulkan/volk.h"
 
 namespace packmule::vulkan {
 namespace {
@@ -91,6 +92,18 @@ TEST(ArenaLayout, RefusesWhatNoArenaHolds) {
   layout.add("blk.0.ffn_up_exps.weight", kLargestArena + 1);
   EXPECT_THAT(layout.pack(INT64_MAX).error().message,
               HasSubstr("blk.0.ffn_up_exps.weight has 1073741825 bytes"));
+}
+
+TEST(CallError, NamesTheCallAndWhatToDo) {
+  const std::string name = call_name("device_->fn().vkAllocateMemory(device_->handle(), &allocate, nullptr)");
+  EXPECT_EQ(name, "vkAllocateMemory");
+  const Error full = call_error(name, VK_ERROR_OUT_OF_DEVICE_MEMORY);
+  EXPECT_EQ(full.kind, ErrorKind::kOutOfMemory);
+  EXPECT_THAT(full.message, HasSubstr("vkAllocateMemory: the driver has no memory left"));
+  EXPECT_THAT(call_error("vkQueueSubmit", VK_ERROR_DEVICE_LOST).message,
+              HasSubstr("the graphics device was lost"));
+  EXPECT_THAT(call_error("vkCreateDevice", VK_ERROR_FEATURE_NOT_PRESENT).message,
+              HasSubstr("vkCreateDevice failed with VK_ERROR_FEATURE_NOT_PRESENT"));
 }
 
 class CacheFile : public ::testing::Test {

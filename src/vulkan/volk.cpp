@@ -1,9 +1,6 @@
 #define VOLK_IMPLEMENTATION
 #include "vulkan/volk.h"
 
-#include <cstring>
-#include <string_view>
-
 namespace packmule::vulkan {
 
 const char* result_name(VkResult result) {
@@ -33,7 +30,7 @@ const char* result_name(VkResult result) {
   }
 }
 
-Error call_error(const char* call, VkResult result) {
+Error call_error(std::string_view call, VkResult result) {
   switch (result) {
     case VK_ERROR_OUT_OF_HOST_MEMORY:
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:
@@ -51,14 +48,10 @@ Error call_error(const char* call, VkResult result) {
   }
 }
 
-const char* call_name(const char* call_text) {
-  const char* found = std::strstr(call_text, "vk");
-  if (found == nullptr) return call_text;
-  static thread_local char name[64];
-  const size_t length = std::min(std::strcspn(found, "("), sizeof name - 1);
-  std::memcpy(name, found, length);
-  name[length] = '\0';
-  return name;
+std::string call_name(std::string_view call_text) {
+  const size_t begin = call_text.find("vk");
+  if (begin == std::string_view::npos) return std::string(call_text);
+  return std::string(call_text.substr(begin, call_text.find('(', begin) - begin));
 }
 
 }  // namespace packmule::vulkan

@@ -3,6 +3,9 @@
 
 #include <volk.h>
 
+#include <string>
+#include <string_view>
+
 #include "base/result.h"
 
 namespace packmule::vulkan {
@@ -11,7 +14,7 @@ namespace packmule::vulkan {
 [[nodiscard]] const char* result_name(VkResult result);
 
 /// An Error for a call that did not succeed: out of memory, a lost device, or the call's own name and result.
-[[nodiscard]] Error call_error(const char* call, VkResult result);
+[[nodiscard]] Error call_error(std::string_view call, VkResult result);
 
 }  // namespace packmule::vulkan
 
@@ -25,5 +28,5 @@ namespace packmule::vulkan {
 
 namespace packmule::vulkan {
 /// "vkCreateBuffer" from the text of a call ("device.fn().vkCreateBuffer(...)").
-[[nodiscard]] const char* call_name(const char* call_text);
+[[nodiscard]] std::string call_name(std::string_view call_text);
 }  // namespace packmule::vulkan
