@@ -14,6 +14,15 @@ std::vector<int64_t> message_boundaries(std::span<const int32_t> prompt, const t
   return positions;
 }
 
+std::vector<int64_t> apart(std::span<const int64_t> positions) {
+  // From the front, so that prompts with a common beginning keep the same ones in it.
+  constexpr int64_t kLeastGap = 4;
+  std::vector<int64_t> kept;
+  for (const int64_t position : positions)
+    if (kept.empty() || position - kept.back() >= kLeastGap) kept.push_back(position);
+  return kept;
+}
+
 std::vector<int64_t> thin_out(std::span<const int64_t> positions, size_t most) {
   std::vector<int64_t> kept(positions.begin(), positions.end());
   if (kept.size() <= most) return kept;

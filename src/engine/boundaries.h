@@ -15,6 +15,10 @@ namespace packmule::engine {
 [[nodiscard]] std::vector<int64_t> message_boundaries(std::span<const int32_t> prompt,
                                                       const text::Tokenizer& tokenizer);
 
+/// Ascending positions without those that lie less than four tokens behind the one before that is kept. No
+/// real message is as short; but a prompt of nothing but ends of messages would be read token by token.
+[[nodiscard]] std::vector<int64_t> apart(std::span<const int64_t> positions);
+
 /// Of ascending positions at most `most`: the first and the last ones, and between them what leaves no gap
 /// much longer than others.
 [[nodiscard]] std::vector<int64_t> thin_out(std::span<const int64_t> positions, size_t most);

@@ -43,6 +43,7 @@ Result<Outcome> Engine::generate(const Request& request, const Callbacks& callba
   PACKMULE_TRY_STATUS(engine.check(request));
   Request own = request;
   if (own.boundaries.empty()) own.boundaries = message_boundaries(own.prompt, *engine.tokenizer);
+  own.boundaries = apart(own.boundaries);
   std::erase(own.boundaries, std::ssize(own.prompt));  // the end of the prompt is a checkpoint anyway
   const auto generation =
       std::make_shared<Generation>(std::move(own), engine.vocabulary, engine.options.ctx_size, stop);

@@ -114,6 +114,11 @@ TEST(Slicing, NobodyWaitsForEver) {
   for (const Reading& prompt : prompts) EXPECT_EQ(prompt.position, 640);
 }
 
+TEST(Boundaries, ThoseThatCrowdAreLeftOut) {
+  EXPECT_EQ(apart(Positions{}), Positions());
+  EXPECT_EQ(apart(Positions{1, 2, 3, 4, 5, 6, 9, 20, 23}), (Positions{1, 5, 9, 20}));
+}
+
 TEST(Boundaries, ThinnedOutTheyKeepTheFirstAndTheLast) {
   Positions many;
   for (int64_t i = 1; i <= 100; ++i) many.push_back(i * 10);
