@@ -118,7 +118,8 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
 
 void add_context_flag(CLI::App& verb, engine::EngineOptions& options) {
   verb.add_option("-c,--ctx-size", options.ctx_size,
-                  fmt::format("Tokens of context; 0: what the model was trained for, at most {}",
+                  fmt::format("Tokens of context, of one request and of all that run at once; 0: what the "
+                              "model was trained for, at most {}",
                               engine::kDefaultContext))
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
@@ -179,27 +180,50 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags) {
       ->group("Sampling (default: what suits the model)");
 }
 
-void add_flags_without_effect(CLI::App& verb) {
+void add_parallel_flags(CLI::App& verb, engine::EngineOptions& options) {
+  verb.add_option(
+          "--parallel", options.n_parallel,
+          fmt::format("Requests that are answered at the same time (-np), at most {}", engine::kMaxParallel))
+      ->check(CLI::Range(1, engine::kMaxParallel))
+      ->type_name("N")
+      ->capture_default_str();
+  verb.add_option_function<int64_t>(
+          "--cache-ram",
+          [&options](int64_t mib) {
+            // Without a limit means what nobody reaches: a cache takes memory only when it fills.
+            options.cache_ram_bytes = (mib < 0 ? int64_t{1} << 20 : mib) << 20;
+          },
+          "Memory for past conversations in MiB (-cram), so that prompts that begin like them go on from "
+          "there; 0: none, -1: no limit "
+          "(default: a quarter of what is free, 1024 to 8192)")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 20))
+      ->type_name("MIB");
+  verb.add_flag_callback(
+      "--cont-batching", [] {}, std::string("Requests join those that run (-cb)") + kNoEffect);
+  verb.add_flag_callback(
+      "--no-cont-batching",
+      [] {
+        throw CLI::ValidationError("--no-cont-batching",
+                                   "requests always join those that run; for one after the other give -np 1");
+      },
+      "Not there (-nocb): -np 1 does one request after the other");
+  verb.add_flag_callback(
+      "--kv-unified", [] {}, std::string("All requests share one KV cache (-kvu)") + kNoEffect);
+  verb.add_flag_callback(
+      "--no-kv-unified",
+      [] {
+        throw CLI::ValidationError(
+            "--no-kv-unified",
+            "-c is never divided among requests: each may use all of it; leave the flag out");
+      },
+      "Not there (-no-kvu): the context is not divided");
+}
+
+void add_accepted_flags(CLI::App& verb) {
   verb.add_flag_callback(
       "--jinja", [] {}, std::string("Chat templates are always rendered by Jinja") + kNoEffect);
   verb.add_flag_callback(
       "--no-webui", [] {}, std::string("There is no web page to leave out") + kNoEffect);
-}
-
-void add_accepted_flags(CLI::App& verb) {
-  add_flags_without_effect(verb);
-  verb.add_option_function<int>(
-          "--parallel",
-          [](int n) {
-            if (n != 1)
-              throw CLI::ValidationError(
-                  "--parallel",
-                  fmt::format("{}: packmule runs one request at a time, as yet; give 1 or leave "
-                              "the flag out",
-                              n));
-          },
-          "Requests at the same time (-np): only 1")
-      ->type_name("N");
 }
 
 }  // namespace packmule::cli

@@ -22,7 +22,7 @@ void add_model_flags(CLI::App& verb, engine::EngineOptions& options);
 /// The same without a word about placement.
 void add_engine_flags(CLI::App& verb, engine::EngineOptions& options);
 
-/// --ctx-size (-c).
+/// --ctx-size (-c): of one request, and of all that run at once.
 void add_context_flag(CLI::App& verb, engine::EngineOptions& options);
 
 /// What was said about sampling; everything else is the model's default.
@@ -40,10 +40,10 @@ struct SamplingFlags {
 /// --frequency-penalty, -s, --logit-bias. Values out of range are an error of the command line.
 void add_sampling_flags(CLI::App& verb, SamplingFlags& flags);
 
-/// Accepts --jinja and --no-webui, and --parallel (-np) with the value 1.
-void add_accepted_flags(CLI::App& verb);
+/// --parallel (-np), --cache-ram (-cram); accepts -cb, -kvu; refuses their opposites.
+void add_parallel_flags(CLI::App& verb, engine::EngineOptions& options);
 
 /// Accepts --jinja and --no-webui.
-void add_flags_without_effect(CLI::App& verb);
+void add_accepted_flags(CLI::App& verb);
 
 }  // namespace packmule::cli

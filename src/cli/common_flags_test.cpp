@@ -26,6 +26,7 @@ Parsed parse(std::vector<std::string> args) {
   add_model_flags(app, parsed.options);
   add_context_flag(app, parsed.options);
   add_sampling_flags(app, parsed.sampling);
+  add_parallel_flags(app, parsed.options);
   add_accepted_flags(app);
   args.insert(args.begin(), {"-m", "model.gguf"});
   args = with_long_names(std::move(args));
@@ -106,11 +107,21 @@ TEST(CommonFlags, SamplingOverridesOnlyWhatIsNamed) {
   EXPECT_EQ(parse({"--seed", "-1"}).sampling.over({}).seed, sampling::kRandomSeed);
 }
 
+TEST(CommonFlags, SayHowManyAnswersAndWhatMemoryForPastOnes) {
+  EXPECT_EQ(parse({}).options.n_parallel, 1);
+  EXPECT_EQ(parse({"-np", "8"}).options.n_parallel, 8);
+  EXPECT_FALSE(parse({}).options.cache_ram_bytes.has_value());
+  EXPECT_EQ(parse({"-cram", "100"}).options.cache_ram_bytes, int64_t{100} << 20);
+  EXPECT_EQ(parse({"--cache-ram", "0"}).options.cache_ram_bytes, 0);
+  EXPECT_GE(parse({"--cache-ram", "-1"}).options.cache_ram_bytes, int64_t{1} << 40);
+}
+
 TEST(CommonFlags, AcceptWhatChangesNothing) {
   for (const std::vector<std::string>& args :
        std::vector<std::vector<std::string>>{{"--jinja"},
                                              {"--no-webui"},
-                                             {"-np", "1"},
+                                             {"-cb"},
+                                             {"-kvu"},
                                              {"-fa"},
                                              {"-fa", "on"},
                                              {"--flash-attn", "auto", "-c", "5"},
@@ -130,11 +141,15 @@ TEST(CommonFlags, RefuseWithAReason) {
     std::vector<std::string> args;
     const char* reason;
   } cases[] = {
-      {{"-np", "2"}, "one request at a time"},
       {{"-ngl", "many"}, "--n-gpu-layers"},
       {{"-ot", "exps=CUDA0"}, "CUDA0"},
       {{"-ot", "(=CPU"}, "--override-tensor"},
       {{"-dev", "GPU0"}, "there is no device"},
+      {{"-np", "0"}, "--parallel"},
+      {{"-np", "65"}, "--parallel"},
+      {{"-cram", "-2"}, "--cache-ram"},
+      {{"-nocb"}, "-np 1"},
+      {{"-no-kvu"}, "never divided"},
       {{"-fa", "perhaps"}, "perhaps"},
       {{"-ctk", "q6_k"}, "expected one of"},
       {{"-c", "-1"}, "--ctx-size"},

@@ -35,7 +35,6 @@ struct PlanOptions {
   engine::EngineOptions engine;
   PlacementFlags placement;
   SamplingFlags sampling;  // read so that they are checked; they change nothing here
-  int64_t n_sequences = 1;
   int64_t depth = kDefaultDepth;
   bool json = false;
 };
@@ -60,19 +59,23 @@ placement::ModelShape shape_of(const model::Hparams& h) {
 /// What runs with some options need besides weights; the same questions as loading asks, without loading.
 class Demands {
  public:
-  Demands(const gguf::File& file, Isa isa, int64_t n_sequences)
-      : file_(file), isa_(isa), n_sequences_(n_sequences) {}
+  Demands(const gguf::File& file, Isa isa) : file_(file), isa_(isa) {}
 
   Result<placement::Demand> of(const engine::EngineOptions& options) const {
-    const model::ModelOptions model_options{isa_,           options.ubatch_size, options.k_type,
-                                            options.v_type, options.load_mode,   n_sequences_};
+    const model::ModelOptions model_options{.isa = isa_,
+                                            .ubatch_size = engine::batch_tokens(options),
+                                            .k_type = options.k_type,
+                                            .v_type = options.v_type,
+                                            .load_mode = options.load_mode,
+                                            .logit_rows = options.n_parallel};
     PACKMULE_TRY(const model::ModelSizes sizes, model::Model::sizes(file_, model_options, options.n_threads));
     const cache::Layout& layout = sizes.cache_layout;
     const auto n_recurrent = static_cast<int64_t>(layout.recurrent.size()) - layout.n_attention_layers();
     placement::Demand demand;
     demand.n_ctx = options.ctx_size;
     demand.ubatch = options.ubatch_size;
-    demand.n_sequences = n_sequences_;
+    demand.n_sequences = options.n_parallel;
+    demand.kept_bytes = options.cache_ram_bytes.value_or(0);
     demand.page_tokens = cache::kPageTokens;
     demand.kv_row_bytes = layout.n_kv_heads * (layout.k_row_bytes() + layout.v_row_bytes());
     demand.kv_in_blocks =
@@ -122,7 +125,6 @@ class Demands {
  private:
   const gguf::File& file_;
   Isa isa_;
-  int64_t n_sequences_;
 };
 
 /// The formats that a token's weights are read in, the one with most bytes first.
@@ -166,7 +168,7 @@ Status plan(const PlanOptions& options) {
   PACKMULE_TRY(const gguf::File file, gguf::File::open(options.engine.model_path));
   PACKMULE_TRY(const model::Hparams hparams, model::Hparams::read(file));
   const engine::EngineOptions engine = engine::filled_in(options.engine, hparams.context_length);
-  const Demands demands(file, isa, options.n_sequences);
+  const Demands demands(file, isa);
 
   PlanReport report;
   report.model_path = file.path();
@@ -218,11 +220,8 @@ void add_plan(CLI::App& app, Action& chosen) {
   add_rule_flags(*verb, options->placement);
   add_machine_flags(*verb, options->placement);
   add_sampling_flags(*verb, options->sampling);
-  add_flags_without_effect(*verb);
-  verb->add_option("--parallel", options->n_sequences,
-                   "Sequences at the same time, each with a recurrent state (-np)")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N");
+  add_parallel_flags(*verb, options->engine);
+  add_accepted_flags(*verb);
   verb->add_option("-d,--depth", options->depth,
                    "Tokens in the cache that the speed of decoding is judged at")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))

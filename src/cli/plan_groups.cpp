@@ -129,6 +129,9 @@ std::vector<PlacedGroup> placed_groups(const PlanReport& report) {
     lines[i].second |= 1u << row;
   }
   for (size_t i = 0; i < groups.size(); ++i) groups[i].what = line_words(lines[i].second, fused);
+  if (const int64_t kept = report.request.demand.kept_bytes; kept > 0)
+    groups.push_back(
+        {.what = "past conversations", .where = placement::kHost, .by = "--cache-ram", .bytes = kept});
   return groups;
 }
 

@@ -85,7 +85,7 @@ TEST_F(Plan, TakesTheFlagsOfTheServer) {
 }
 
 TEST_F(Plan, MemoryAddsUpToTheByte) {
-  const Json json = Plan::json({"--device-memory", "8G", "-c", "65536", "-np", "3"});
+  const Json json = Plan::json({"--device-memory", "8G", "-c", "65536", "-np", "3", "--cache-ram", "1000"});
   std::map<std::string, int64_t> weights, groups;
   for (const Json& tensor : json["tensors"]) weights[tensor["where"]] += tensor["bytes"].get<int64_t>();
   for (const Json& group : json["placement"]) groups[group["where"]] += group["bytes"].get<int64_t>();
@@ -103,7 +103,7 @@ TEST_F(Plan, MemoryAddsUpToTheByte) {
     state += memory["recurrent_state_bytes"].get<int64_t>();
   }
   EXPECT_EQ(kv, 65536 * 24576);
-  EXPECT_EQ(state, 3 * 36 * (32 * 128 * 128 + 3 * 8192) * 4);
+  EXPECT_EQ(state, 3 * 36 * (32 * 128 * 128 + 3 * 8192) * 4 + (int64_t{1000} << 20));
   EXPECT_EQ(json["memory"][1]["budget_bytes"], (int64_t{8} << 30) - (int64_t{8} << 30) / 10);
 }
 
@@ -188,8 +188,9 @@ TEST(PlanOfASmallModel, IsWhatTheEngineTakes) {
     for (const auto& [k_type, v_type] : {std::pair("f16", "f16"), std::pair("q8_0", "f32")}) {
       const std::string path = fs::path(*folder) / name;
       if (!fs::exists(path)) continue;
-      const Output output = run({"plan", "--calibrate", "never", "-m", path, "-t", "2", "-c", "1000", "-ub",
-                                 "100", "-ctk", k_type, "-ctv", v_type, "--load-mode", "copy", "--json"});
+      const Output output =
+          run({"plan", "--calibrate", "never", "-m", path, "-t", "2", "-c", "1000", "-ub", "100", "-np", "3",
+               "-ctk", k_type, "-ctv", v_type, "--load-mode", "copy", "--json"});
       ASSERT_EQ(output.exit_code, kExitOk) << output.err;
       const Json json = Json::parse(output.out);
       engine::EngineOptions options;
@@ -197,6 +198,7 @@ TEST(PlanOfASmallModel, IsWhatTheEngineTakes) {
       options.n_threads = 2;
       options.ctx_size = 1000;
       options.ubatch_size = 100;
+      options.n_parallel = 3;
       options.k_type = quant::find_format(std::string_view(k_type))->type;
       options.v_type = quant::find_format(std::string_view(v_type))->type;
       const auto engine = engine::Engine::open(options).value();
@@ -204,7 +206,7 @@ TEST(PlanOfASmallModel, IsWhatTheEngineTakes) {
       const Json& memory = json["memory"][0];
       EXPECT_EQ(memory["weights_bytes"], model.weight_bytes());
       EXPECT_EQ(memory["compute_bytes"], model.activation_bytes());
-      EXPECT_EQ(memory["recurrent_state_bytes"], model.cache_layout().recurrent_bytes());
+      EXPECT_EQ(memory["recurrent_state_bytes"], engine->state().recurrent_bytes);
       const auto pool = cache::PagePool::create(model.cache_layout(), json["context"].get<int64_t>()).value();
       EXPECT_EQ(memory["kv_cache_bytes"], pool->capacity_bytes());
       EXPECT_EQ(json["weights_bytes_per_token"], model.weight_bytes_per_token());

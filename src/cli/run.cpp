@@ -326,6 +326,7 @@ void add_run(CLI::App& app, Action& chosen) {
       ->excludes(system);
   verb->add_flag("--ignore-eos", options->ignore_eos, "Go on where the model would end its answer");
   add_sampling_flags(*verb, options->sampling);
+  add_parallel_flags(*verb, options->engine);
   add_accepted_flags(*verb);
   verb->callback([options, &chosen] { chosen = [options] { return run(*options); }; });
 }

@@ -81,6 +81,7 @@ Status serve(const ServeOptions& options) {
   PACKMULE_TRY(auto keys, api_keys(options));
   api::Service service({.api_keys = std::move(keys),
                         .cors_origin = options.cors_origin,
+                        .n_parallel = options.engine.n_parallel,
                         .log = [&](const std::string& line) { log.info(line); }});
   // The port is taken before the model is loaded: a port that is in use is noticed at once, and whoever asks
   // meanwhile is told to wait.
@@ -128,6 +129,8 @@ void add_serve(CLI::App& app, Action& chosen) {
   add_model_flags(*verb, options->engine);
   add_context_flag(*verb, options->engine);
   add_sampling_flags(*verb, options->sampling);
+  options->engine.n_parallel = engine::kDefaultParallel;
+  add_parallel_flags(*verb, options->engine);
   add_accepted_flags(*verb);
   verb->add_option("--host", options->host, "Address to listen on; 0.0.0.0: reachable from other machines")
       ->capture_default_str()

@@ -49,6 +49,7 @@ Footprints footprints(const Inventory& inventory, const Demand& demand, const Pl
         cache_bytes(inventory.shape, demand, static_cast<int>(layer));
   }
   all[kHost].compute = demand.host_compute_bytes;
+  all[kHost].state += demand.kept_bytes;
   for (size_t d = 1; d < all.size(); ++d)
     if (all[d].total() > 0) all[d].compute = device_compute_bytes(inventory.shape, demand);
   return all;

@@ -23,6 +23,7 @@ struct Demand {
   bool kv_in_blocks = false;       // K or V has a block format, not plain floats
   int64_t state_bytes = 0;         // recurrent and convolution state of one DeltaNet layer and sequence
   int64_t host_compute_bytes = 0;  // the CPU's buffers for a ubatch
+  int64_t kept_bytes = 0;          // --cache-ram: what past conversations may take of the host's memory
   bool weights_in_memory = false;  // --load-mode copy or repack; else what memory has no room for stays on
                                    // the disk, where it is read when it is used
 

@@ -141,7 +141,7 @@ class ServeTest(unittest.TestCase):
         cls.server = Server("--host", "127.0.0.1", "-c", "512", "-t", "2", "-b", "256", "-ub", "64", "-ctk", "f16",
                             "-ctv", "f16", "--temp", "0.9", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.01",
                             "--repeat-penalty", "1.05", "--presence-penalty", "0.1", "-s", "7", "--jinja",
-                            "--flash-attn", "on", "--no-webui", "-np", "1", "--alias", "tiny",
+                            "--flash-attn", "on", "--no-webui", "-np", "4", "-cb", "-cram", "100", "--alias", "tiny",
                             "--chat-template-file", cls.template.name)
 
     @classmethod
@@ -353,7 +353,7 @@ class ServeTest(unittest.TestCase):
         self.assert_error(self.server.post(chat, b"x", {"Content-Type": "multipart/form-data"}), 415)
         self.assertEqual(self.server.chat()[0], 200)
 
-    def test_one_after_the_other(self):
+    def test_beside_each_other(self):
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda seed: self.server.chat(seed=seed, ignore_eos=True), range(8)))
         for seed, (status, answer) in enumerate(answers):
@@ -363,8 +363,8 @@ class ServeTest(unittest.TestCase):
 
     def test_a_client_that_leaves_makes_room(self):
         alone = self.server.chat()[1]["choices"]
-        streams = [self.server.open_stream()]
-        # While it is answered, the next one waits, and what needs no generation does not.
+        streams = [self.server.open_stream() for _ in range(4)]
+        # While they are answered, the next one waits, and what needs no generation does not.
         waiting = []
         thread = threading.Thread(target=lambda: waiting.append(self.server.chat()))
         thread.start()
@@ -373,6 +373,24 @@ class ServeTest(unittest.TestCase):
         streams[0].close()
         thread.join(PATIENCE)
         self.assertEqual(waiting[0][1]["choices"], alone)
+        for stream in streams[1:]:
+            stream.close()
+
+    def test_a_turn_reads_what_is_new(self):
+        messages = [{"role": "system", "content": "a long system prompt " * 12}]
+        known = 0
+        for turn in range(4):
+            messages.append({"role": "user", "content": f"question {turn}"})
+            status, answer = self.server.post("/v1/chat/completions", {"messages": messages, "max_tokens": 8, "seed": turn})
+            self.assertEqual(status, 200, answer)
+            self.assertGreaterEqual(answer["timings"]["cache_n"], known)
+            known = answer["usage"]["prompt_tokens"]
+            messages.append({"role": "assistant", "content": answer["choices"][0]["message"]["content"]})
+        # Another conversation with the same system prompt.
+        other = [messages[0], {"role": "user", "content": "something else"}]
+        answer = self.server.post("/v1/chat/completions", {"messages": other, "max_tokens": 1})[1]
+        self.assertGreater(answer["timings"]["cache_n"], 100)
+        self.assertLess(answer["timings"]["prompt_n"], 40)
 
     def test_pipelined_and_kept_connections(self):
         body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "stream": True}).encode()
