@@ -342,8 +342,9 @@ Result<Dfa> without_empty_edges(const Nfa& nfa, uint32_t start, uint32_t end, Ef
     std::sort(state.bytes.begin(), state.bytes.end(), [](const ByteEdge& a, const ByteEdge& b) {
       return a.first != b.first ? a.first < b.first : a.to < b.to;
     });
-    std::sort(state.calls.begin(), state.calls.end(),
-              [](const CallEdge& a, const CallEdge& b) { return a.call != b.call ? a.call < b.call : a.to < b.to; });
+    std::sort(state.calls.begin(), state.calls.end(), [](const CallEdge& a, const CallEdge& b) {
+      return a.call != b.call ? a.call < b.call : a.to < b.to;
+    });
     out.states.push_back(std::move(state));
   }
   trim(out);

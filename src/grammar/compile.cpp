@@ -15,8 +15,8 @@ using Node = Source::Node;
 
 constexpr int64_t kInlinedSize = 16;        // states of a rule that is inlined wherever it is used
 constexpr int64_t kInlinedOnceSize = 2000;  // of one that is used once
-constexpr int64_t kUnrolledSize = 400;      // states of a repetition that is unrolled; longer ones are counted
-constexpr int64_t kDeterminizing = 200'000;   // effort for one rule
+constexpr int64_t kUnrolledSize = 400;  // states of a repetition that is unrolled; longer ones are counted
+constexpr int64_t kDeterminizing = 200'000;  // effort for one rule
 constexpr int kInlinedDepth = 40;
 constexpr int64_t kHuge = int64_t{1} << 40;
 
@@ -28,7 +28,6 @@ class Compiler {
       : source_(source), root_(root), effort_(effort) {}
 
   Result<std::shared_ptr<const Grammar>> run() {
-    PACKMULE_TRY_STATUS(check_defined());
     if (!find_nullable()) return Effort::exceeded();
     find_recursive();
     find_sizes();
@@ -58,13 +57,6 @@ class Compiler {
     Expr body;
     RuleId rule;  // of the source in which it stands, for messages
   };
-
-  Status check_defined() const {
-    for (const Source::Rule& rule : source_.rules())
-      if (!rule.defined)
-        return fail(ErrorKind::kInvalidArgument, "rule '{}' is used but not defined", rule.name);
-    return {};
-  }
 
   template <class Visit>
   void walk(Expr root, const Visit& visit) const {

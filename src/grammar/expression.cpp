@@ -13,8 +13,7 @@ CharSet normalized(CharSet set) {
     if (range.first > range.last) continue;
     if (range.first < kFirstSurrogate)
       parts.push_back({range.first, std::min(range.last, kFirstSurrogate - 1)});
-    if (range.last > kLastSurrogate)
-      parts.push_back({std::max(range.first, kLastSurrogate + 1), range.last});
+    if (range.last > kLastSurrogate) parts.push_back({std::max(range.first, kLastSurrogate + 1), range.last});
   }
   std::sort(parts.begin(), parts.end(),
             [](const CharRange& a, const CharRange& b) { return a.first < b.first; });
@@ -102,7 +101,7 @@ Expr Source::graph(uint32_t n_places, std::vector<Edge> edges) {
 }
 
 RuleId Source::add_rule(std::string name, RuleKind kind) {
-  rules_.push_back({.name = std::move(name), .kind = kind});
+  rules_.push_back({.name = std::move(name), .kind = kind, .body = choice({})});
   return static_cast<RuleId>(rules_.size() - 1);
 }
 

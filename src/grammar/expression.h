@@ -72,6 +72,7 @@ class Source {
   Expr rule(RuleId id);
   Expr graph(uint32_t n_places, std::vector<Edge> edges);
 
+  /// Until it is defined, it matches nothing at all.
   RuleId add_rule(std::string name, RuleKind kind = RuleKind::kInlined);
   void define(RuleId id, Expr body);
 

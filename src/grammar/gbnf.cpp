@@ -195,7 +195,8 @@ class GbnfParser {
       skip(false);
       int64_t value = 0;
       const size_t begin = at_;
-      for (; peek() >= '0' && peek() <= '9' && value <= kMaxRepetition; ++at_) value = value * 10 + (peek() - '0');
+      for (; peek() >= '0' && peek() <= '9' && value <= kMaxRepetition; ++at_)
+        value = value * 10 + (peek() - '0');
       skip(false);
       if (at_ == begin) return std::nullopt;
       return value;

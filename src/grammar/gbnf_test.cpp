@@ -17,7 +17,7 @@ Verdict match(Machine& machine, std::string_view text) {
   ConfigId config = machine.start();
   for (const char c : text) config = machine.step(config, static_cast<uint8_t>(c));
   EXPECT_FALSE(machine.overflowed());
-  return machine.complete(config)        ? Verdict::kWhole
+  return machine.complete(config)   ? Verdict::kWhole
          : config != Machine::kDead ? Verdict::kBeginning
                                     : Verdict::kNo;
 }
@@ -41,11 +41,14 @@ TEST(Gbnf, MatchesWhatItSays) {
   check({R"g(root ::= "a" "bc")g", {"abc"}, {"", "a", "ab"}, {"b", "abcd", "abd"}});
   check({R"g(root ::= "a" | "bc" | "")g", {"", "a", "bc"}, {"b"}, {"ab", "c"}});
   check({R"g(root ::= [a-cx]* "!"?)g", {"", "!", "abcx!", "xx"}, {}, {"d", "!!", "a!b"}});
-  check({R"g(root ::= [^a-c\n]+)g", {"d", "\xc3\xa4 z", "\xf0\x9f\x98\x80"}, {"", "\xc3", "\xf0\x9f"},
+  check({R"g(root ::= [^a-c\n]+)g",
+         {"d", "\xc3\xa4 z", "\xf0\x9f\x98\x80"},
+         {"", "\xc3", "\xf0\x9f"},
          {"a", "\n", "\x80", "\xc3\x28", "\xed\xa0\x80", "\xc0\xaf", "\xf5"}});
   check({R"g(root ::= .)g", {"a", "\n", "\xe2\x82\xac"}, {"", "\xe2\x82"}, {"ab", "\xff"}});
   check({R"g(root ::= [ぁ-ゟ]{2})g", {"ぁゟ"}, {"", "ぁ", "\xe3\x81"}, {"a", "ァ", "ぁゟぁ"}});
-  check({R"g(root ::= "\x41\u00e4\U0001F600\n\t\"\\")g", {"A\xc3\xa4\xf0\x9f\x98\x80\n\t\"\\"}, {"A"}, {"B"}});
+  check(
+      {R"g(root ::= "\x41\u00e4\U0001F600\n\t\"\\")g", {"A\xc3\xa4\xf0\x9f\x98\x80\n\t\"\\"}, {"A"}, {"B"}});
   check({R"g(root ::= [\]\-\\^"])g", {"]", "-", "\\", "^", "\""}, {""}, {"a"}});
   check({R"g(root ::= [a-])g", {"a", "-"}, {""}, {"b"}});
 }
@@ -66,18 +69,28 @@ std::string times(size_t n, std::string_view what) {
 
 TEST(Gbnf, LongRepetitionsAreCounted) {
   const auto many = [](size_t n) { return times(n, "x"); };
-  check({R"g(root ::= [a-z]{3,1000} "!")g", {many(3) + "!", many(1000) + "!"}, {many(1000), ""},
+  check({R"g(root ::= [a-z]{3,1000} "!")g",
+         {many(3) + "!", many(1000) + "!"},
+         {many(1000), ""},
          {many(2) + "!", many(1001)}});
-  check({R"g(root ::= [a-z]{800,} [a-z!]?)g", {many(800), many(801), many(900) + "!"}, {many(799)},
+  check({R"g(root ::= [a-z]{800,} [a-z!]?)g",
+         {many(800), many(801), many(900) + "!"},
+         {many(799)},
          {many(799) + "!", "!"}});
   // What is repeated may call rules, match nothing, or be the beginning of something else it matches.
-  check({R"g(root ::= ("(" root ")" | "x"){500} )g", {many(499) + "(" + many(500) + ")"}, {many(499), "(x"},
+  check({R"g(root ::= ("(" root ")" | "x"){500} )g",
+         {many(499) + "(" + many(500) + ")"},
+         {many(499), "(x"},
          {many(501), "()"}});
-  check({R"g(root ::= ("x" "y"?){2,600} )g", {"xx", "xyx", times(600, "xy")}, {"x", "xy"},
+  check({R"g(root ::= ("x" "y"?){2,600} )g",
+         {"xx", "xyx", times(600, "xy")},
+         {"x", "xy"},
          {"y", times(601, "x"), "xyy"}});
   check({R"g(root ::= ("x"?){600} "y")g", {"y", "xy", many(600) + "y"}, {""}, {many(601), "z"}});
-  check({R"g(root ::= "<" ("x"{0,500} ";"){300,301} ">")g", {"<" + times(300, ";") + ">", "<" + times(301, "xx;") + ">"},
-         {"<", "<" + many(500)}, {"<" + times(299, ";") + ">", "<" + times(302, ";"), "<" + many(501)}});
+  check({R"g(root ::= "<" ("x"{0,500} ";"){300,301} ">")g",
+         {"<" + times(300, ";") + ">", "<" + times(301, "xx;") + ">"},
+         {"<", "<" + many(500)},
+         {"<" + times(299, ";") + ">", "<" + times(302, ";"), "<" + many(501)}});
 }
 
 TEST(Gbnf, RulesThatCallThemselves) {
@@ -88,12 +101,18 @@ TEST(Gbnf, RulesThatCallThemselves) {
   // Many readings of the same text.
   check({R"g(root ::= ("a" root | root2 | "a")  | ""
             root2 ::= "a" root "a"?)g",
-         {"", "a", times(300, "a")}, {}, {"b"}});
+         {"", "a", times(300, "a")},
+         {},
+         {"b"}});
 }
 
 TEST(Gbnf, LinesAndComments) {
-  check({"# a comment\n\nroot ::= # another\n  \"a\" |  # more\n  \"b\" (\n \"c\" #\n | \"d\" )\r\nother ::= \"x\"\n",
-         {"a", "bc", "bd"}, {"", "b"}, {"x"}});
+  check(
+      {"# a comment\n\nroot ::= # another\n  \"a\" |  # more\n  \"b\" (\n \"c\" #\n | \"d\" )\r\nother ::= "
+       "\"x\"\n",
+       {"a", "bc", "bd"},
+       {"", "b"},
+       {"x"}});
   check({"root ::= x-1_Y\nx-1_Y ::= \"#\"", {"#"}, {""}, {"x"}});
 }
 
@@ -140,7 +159,8 @@ TEST(Gbnf, HostileGrammarsEndInAnError) {
   check({R"g(root ::= [xy]* "x" [xy]{40})g", {"yyx" + times(40, "xy").substr(0, 40)}, {"", "yy"}, {"z"}});
   std::string chain = "root ::= r0\n";
   for (int i = 0; i < 20000; ++i)
-    chain += "r" + std::to_string(i) + " ::= \"a\" r" + std::to_string(i + 1) + " | r" + std::to_string(i + 1) + "\n";
+    chain += "r" + std::to_string(i) + " ::= \"a\" r" + std::to_string(i + 1) + " | r" +
+             std::to_string(i + 1) + "\n";
   (void)compile_gbnf(chain + "r20000 ::= \"b\"");
 }
 

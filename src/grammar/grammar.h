@@ -43,7 +43,7 @@ class Grammar {
     bool final = false;
   };
 
-  /// `source` must define all its rules. The error names the rule that is at fault.
+  /// The error names the rule that is at fault.
   static Result<std::shared_ptr<const Grammar>> compile(const Source& source, RuleId root, Effort& effort);
 
   [[nodiscard]] const std::vector<Rule>& rules() const { return rules_; }

@@ -88,13 +88,19 @@ Expr JsonRules::make_character() {
   const auto set = [&](CharSet s) { return source_.chars(std::move(s)); };
   const auto hex = [&](int n) { return source_.repeat(set(kHex), n, n); };
   const Expr d = set({{'d', 'd'}, {'D', 'D'}});
-  const Expr simple = source_.sequence({text("\\"), set({{'"', '"'}, {'\\', '\\'}, {'/', '/'}, {'b', 'b'},
-                                                         {'f', 'f'}, {'n', 'n'}, {'r', 'r'}, {'t', 't'}})});
+  const Expr simple = source_.sequence({text("\\"), set({{'"', '"'},
+                                                         {'\\', '\\'},
+                                                         {'/', '/'},
+                                                         {'b', 'b'},
+                                                         {'f', 'f'},
+                                                         {'n', 'n'},
+                                                         {'r', 'r'},
+                                                         {'t', 't'}})});
   const Expr not_d = set({{'0', '9'}, {'A', 'C'}, {'E', 'F'}, {'a', 'c'}, {'e', 'f'}});
   const Expr low = source_.sequence({text("\\u"), not_d, hex(3)});
   const Expr below_surrogates = source_.sequence({text("\\u"), d, set({{'0', '7'}}), hex(2)});
-  const Expr pair = source_.sequence({text("\\u"), d, set({{'8', '9'}, {'A', 'B'}, {'a', 'b'}}), hex(2), text("\\u"),
-                                      d, set({{'C', 'F'}, {'c', 'f'}}), hex(2)});
+  const Expr pair = source_.sequence({text("\\u"), d, set({{'8', '9'}, {'A', 'B'}, {'a', 'b'}}), hex(2),
+                                      text("\\u"), d, set({{'C', 'F'}, {'c', 'f'}}), hex(2)});
   return source_.choice({set(plain_chars()), simple, low, below_surrogates, pair});
 }
 
@@ -111,14 +117,16 @@ Expr JsonRules::digits(int64_t min) {
 }
 
 Expr JsonRules::integer() {
-  return source_.sequence({source_.optional(source_.text("-")),
-                           source_.choice({source_.text("0"), source_.sequence({source_.chars({{'1', '9'}}), digits(0)})})});
+  return source_.sequence(
+      {source_.optional(source_.text("-")),
+       source_.choice({source_.text("0"), source_.sequence({source_.chars({{'1', '9'}}), digits(0)})})});
 }
 
 Expr JsonRules::number() {
   const Expr fraction = source_.sequence({source_.text("."), digits(1)});
-  const Expr exponent = source_.sequence({source_.chars({{'e', 'e'}, {'E', 'E'}}),
-                                          source_.optional(source_.chars({{'+', '+'}, {'-', '-'}})), digits(1)});
+  const Expr exponent =
+      source_.sequence({source_.chars({{'e', 'e'}, {'E', 'E'}}),
+                        source_.optional(source_.chars({{'+', '+'}, {'-', '-'}})), digits(1)});
   return source_.sequence({integer(), source_.optional(fraction), source_.optional(exponent)});
 }
 
@@ -126,8 +134,8 @@ Expr JsonRules::value() {
   return rule(value_, "a value", &JsonRules::make_value);
 }
 Expr JsonRules::make_value() {
-  return source_.choice({any_object(), any_array(), string(), number(), source_.text("true"), source_.text("false"),
-                         source_.text("null")});
+  return source_.choice({any_object(), any_array(), string(), number(), source_.text("true"),
+                         source_.text("false"), source_.text("null")});
 }
 
 Expr JsonRules::any_object() {

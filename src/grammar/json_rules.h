@@ -22,11 +22,11 @@ class JsonRules {
   [[nodiscard]] Source& source() { return source_; }
 
   Expr space();
-  Expr string();       // with its quotes
-  Expr character();    // one character of a string, however it is written; a rule
+  Expr string();     // with its quotes
+  Expr character();  // one character of a string, however it is written; a rule
   Expr number();
   Expr integer();
-  Expr value();        // of any type
+  Expr value();  // of any type
   Expr any_object();
   Expr any_array();
   /// A key that is none of these, with its quotes. It escapes only what must be escaped, so that it cannot be

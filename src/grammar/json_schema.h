@@ -1,8 +1,8 @@
 // JSON Schema (draft 2020-12) compiled to a grammar of the JSON texts to be generated.
 //
 // Every text that is generated is valid by the schema; what cannot be promised is refused, with the reason
-// and the place as a JSON pointer ("#/properties/age: 'multipleOf' is not supported"). The other way round, not
-// every valid text can be generated:
+// and the place as a JSON pointer ("#/properties/age: 'multipleOf' is not supported"). The other way round,
+// not every valid text can be generated:
 //   - properties come in the order of the schema, those not declared behind them, each once
 //   - without `additionalProperties` an object with `properties` has no others (as in llama.cpp)
 //   - keywords of one type, without `type`, mean that type
@@ -34,7 +34,8 @@ namespace packmule::grammar {
 class SchemaReader {
  public:
   /// `root` is what references are relative to; it must outlive this.
-  SchemaReader(JsonRules& rules, const Json& root, Effort& effort) : rules_(rules), root_(root), effort_(effort) {}
+  SchemaReader(JsonRules& rules, const Json& root, Effort& effort)
+      : rules_(rules), root_(root), effort_(effort) {}
 
   /// The JSON texts of a schema that is a part of the root, at this pointer ("" for the root itself).
   [[nodiscard]] Result<Expr> value(const Json& schema, const std::string& pointer);
@@ -42,6 +43,18 @@ class SchemaReader {
   [[nodiscard]] Result<Json> flat(const Json& schema, const std::string& pointer);
 
  private:
+  static constexpr int kMaxDepth = 128;  // schemas in schemas, references put in their places included
+  class Deeper {
+   public:
+    explicit Deeper(int& depth) : depth_(depth) { ++depth_; }
+    Deeper(const Deeper&) = delete;
+    Deeper& operator=(const Deeper&) = delete;
+    ~Deeper() { --depth_; }
+
+   private:
+    int& depth_;
+  };
+
   Result<Expr> reference(const Json& ref, const std::string& pointer);
   Result<Expr> alternatives(const Json& schema, const char* keyword, const std::string& pointer);
   Result<Expr> listed_values(const Json& schema, const std::string& pointer);

@@ -258,7 +258,8 @@ ConfigId Machine::intern_config() {
     return kDead;
   }
   const auto id = static_cast<ConfigId>(configs_.size());
-  configs_.push_back({static_cast<uint32_t>(item_pool_.size()), static_cast<uint32_t>(found_.size()), complete_});
+  configs_.push_back(
+      {static_cast<uint32_t>(item_pool_.size()), static_cast<uint32_t>(found_.size()), complete_});
   item_pool_.insert(item_pool_.end(), found_.begin(), found_.end());
   config_ids_.emplace(hash, id);
   return id;

@@ -24,8 +24,8 @@ using ContextId = uint32_t;
 
 class Machine {
  public:
-  static constexpr ConfigId kDead = 0;    // no reading is left
-  static constexpr ContextId kRoot = 0;   // behind the rule with which all began
+  static constexpr ConfigId kDead = 0;   // no reading is left
+  static constexpr ContextId kRoot = 0;  // behind the rule with which all began
   static constexpr size_t kMaxItems = 1024;
   static constexpr size_t kMaxStored = size_t{1} << 23;  // items, and returns, of one machine
   static constexpr size_t kTidyAt = size_t{1} << 20;     // items, returns or remembered steps

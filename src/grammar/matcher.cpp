@@ -12,8 +12,9 @@ namespace {
 constexpr size_t kMaxFirsts = 16;
 
 Error too_large() {
-  return {.kind = ErrorKind::kUnsupported,
-          .message = "the grammar is too ambiguous or nested too deeply: too many readings of the text so far"};
+  return {
+      .kind = ErrorKind::kUnsupported,
+      .message = "the grammar is too ambiguous or nested too deeply: too many readings of the text so far"};
 }
 
 }  // namespace
@@ -150,7 +151,8 @@ Status Matcher::make_mask(std::vector<uint64_t>& out) {
   return {};
 }
 
-void Matcher::add_repetition(const Machine::Item& item, const Machine::Return& r, std::vector<uint64_t>& out) {
+void Matcher::add_repetition(const Machine::Item& item, const Machine::Return& r,
+                             std::vector<uint64_t>& out) {
   const Grammar::Call& call = machine_.grammar().call(r.call);
   // Tokens that go beyond the last repetition are found by the byte that follows it.
   const ConfigId exit = [&] {

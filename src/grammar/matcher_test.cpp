@@ -29,7 +29,8 @@ class RandomGrammar {
   std::string text() {
     std::string out;
     for (rule_ = 0; rule_ < n_rules_; ++rule_)
-      out += (rule_ == 0 ? std::string("root") : "r" + std::to_string(rule_)) + " ::= " + choice(kDepth, false) + "\n";
+      out += (rule_ == 0 ? std::string("root") : "r" + std::to_string(rule_)) +
+             " ::= " + choice(kDepth, false) + "\n";
     return out;
   }
 
@@ -46,8 +47,8 @@ class RandomGrammar {
   }
   std::string item(int depth, bool& behind) {
     // Counted repetitions inside of each other have too many readings.
-    static const char* kRepeats[] = {"",      "",      "",      "",     "*",       "+",     "?",
-                                     "{2}",   "{1,3}", "{0,2}", "{2,}", "{3,450}", "{420,}"};
+    static const char* kRepeats[] = {"",    "",      "",      "",     "*",       "+",     "?",
+                                     "{2}", "{1,3}", "{0,2}", "{2,}", "{3,450}", "{420,}"};
     const std::string repeat = kRepeats[below(random_, std::size(kRepeats) - (depth == kDepth ? 0 : 2))];
     const bool may_be_none = repeat == "*" || repeat == "?" || repeat == "{0,2}";
     std::string what;
@@ -97,7 +98,8 @@ class Reference {
         if (text_.substr(at).starts_with(node.text)) out.insert(at + node.text.size());
         break;
       case Source::Kind::kChars:
-        if (at < text_.size() && contains(node.chars, static_cast<unsigned char>(text_[at]))) out.insert(at + 1);
+        if (at < text_.size() && contains(node.chars, static_cast<unsigned char>(text_[at])))
+          out.insert(at + 1);
         break;
       case Source::Kind::kSequence:
         out = {at};
@@ -109,7 +111,8 @@ class Reference {
       case Source::Kind::kRepeat: {
         std::set<size_t> now{at};
         // Beyond this many, repetitions can only be empty ones.
-        const int64_t most = node.max == kUnlimited ? node.min + static_cast<int64_t>(text_.size()) + 1 : node.max;
+        const int64_t most =
+            node.max == kUnlimited ? node.min + static_cast<int64_t>(text_.size()) + 1 : node.max;
         for (int64_t n = 0; n <= most && !now.empty(); ++n) {
           if (n >= node.min) out.insert(now.begin(), now.end());
           now = after(now, node.children[0]);
@@ -140,9 +143,9 @@ class Reference {
 std::shared_ptr<const Vocabulary> random_vocabulary(Random& random) {
   std::vector<std::string> tokens;
   for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
-  tokens.emplace_back();           // no text
-  tokens.emplace_back("<end>");    // ends
-  tokens.emplace_back(100, 'a');   // longer than what is repeated
+  tokens.emplace_back();          // no text
+  tokens.emplace_back("<end>");   // ends
+  tokens.emplace_back(100, 'a');  // longer than what is repeated
   tokens.emplace_back("\xc3\xa4");
   tokens.emplace_back("b\xc3");
   for (int i = 0; i < 200; ++i) {
@@ -266,8 +269,10 @@ TEST(Matcher, MasksAreWhatTheBytesSay) {
           break;
         }
         // Of the allowed ones mostly those with several letters.
-        const int32_t token = allowed[below(random, 4) == 0 ? below(random, allowed.size())
-                                                            : allowed.size() - 1 - below(random, std::min<size_t>(allowed.size(), 40))];
+        const int32_t token =
+            allowed[below(random, 4) == 0
+                        ? below(random, allowed.size())
+                        : allowed.size() - 1 - below(random, std::min<size_t>(allowed.size(), 40))];
         ASSERT_TRUE(matcher.accept(token).has_value());
         so_far += vocabulary->bytes(token);
       }
@@ -279,16 +284,20 @@ TEST(Matcher, MasksAreWhatTheBytesSay) {
 
 TEST(Matcher, CountsLongRepetitionsExactly) {
   Random random(13);
-  for (const char* text : {R"g(root ::= "<" ([a-c] | "d" [a-d]){5,450} ">" )g", R"g(root ::= [a-c]{420,} [cd]?)g",
-                           R"g(root ::= ("x" [a-c]{0,460} "d"?){3})g", R"g(root ::= ([a-c]{450} | [ab]{300,500} "c") "d")g",
-                           R"g(root ::= [a-d]{3,401} .{2})g"}) {
+  for (const char* text :
+       {R"g(root ::= "<" ([a-c] | "d" [a-d]){5,450} ">" )g", R"g(root ::= [a-c]{420,} [cd]?)g",
+        R"g(root ::= ("x" [a-c]{0,460} "d"?){3})g", R"g(root ::= ([a-c]{450} | [ab]{300,500} "c") "d")g",
+        R"g(root ::= [a-d]{3,401} .{2})g"}) {
     SCOPED_TRACE(text);
     const auto grammar = compile_gbnf(text);
     ASSERT_TRUE(grammar.has_value()) << grammar.error().message;
     const auto vocabulary = random_vocabulary(random);
     const auto tokens = std::make_shared<const TokenGrammar>(*grammar, vocabulary);
-    for (const size_t length : {0, 1, 2, 3, 4, 299, 399, 400, 401, 419, 420, 440, 445, 448, 449, 450, 451, 460}) {
-      for (const std::string begin : {"", "<", "x", "xad" "x"}) {
+    for (const size_t length :
+         {0, 1, 2, 3, 4, 299, 399, 400, 401, 419, 420, 440, 445, 448, 449, 450, 451, 460}) {
+      for (const std::string begin : {"", "<", "x",
+                                      "xad"
+                                      "x"}) {
         const std::string so_far = begin + std::string(length, 'a');
         Matcher matcher(tokens);
         if (!matcher.accept(std::string_view(so_far))) continue;
@@ -302,7 +311,8 @@ TEST(Matcher, CountsLongRepetitionsExactly) {
 TEST(Matcher, EndsOnlyWhereTheTextMayEnd) {
   Random random(14);
   const auto vocabulary = random_vocabulary(random);
-  const auto tokens = std::make_shared<const TokenGrammar>(*compile_gbnf(R"g(root ::= "ab" "c"?)g"), vocabulary);
+  const auto tokens =
+      std::make_shared<const TokenGrammar>(*compile_gbnf(R"g(root ::= "ab" "c"?)g"), vocabulary);
   Matcher matcher(tokens);
   EXPECT_FALSE(bit(*matcher.mask(), 257));
   EXPECT_FALSE(matcher.accept('b').has_value());

@@ -16,8 +16,9 @@ constexpr size_t kMaxBytes = 16384;
 
 const CharSet kDigits = {{'0', '9'}};
 const CharSet kWord = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-const CharSet kSpace = {{9, 13},           {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680}, {0x2000, 0x200a},
-                        {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+const CharSet kSpace = {{9, 13},          {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680},
+                        {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
+                        {0x3000, 0x3000}, {0xfeff, 0xfeff}};
 const CharSet kLineEnds = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 
 class RegexParser {
@@ -27,8 +28,8 @@ class RegexParser {
 
   Result<Expr> run() {
     if (pattern_.size() > kMaxBytes)
-      return fail(ErrorKind::kUnsupported, "the pattern has {} bytes, at most {} are supported", pattern_.size(),
-                  kMaxBytes);
+      return fail(ErrorKind::kUnsupported, "the pattern has {} bytes, at most {} are supported",
+                  pattern_.size(), kMaxBytes);
     const auto whole = alternatives(0, true);
     if (whole && at_ < pattern_.size()) problem("')' without a '('");
     if (!whole || !problem_.empty())
@@ -196,7 +197,8 @@ class RegexParser {
   std::optional<int64_t> number() {
     const size_t begin = at_;
     int64_t value = 0;
-    for (; peek() >= '0' && peek() <= '9' && value <= kMaxRepetition; ++at_) value = value * 10 + (peek() - '0');
+    for (; peek() >= '0' && peek() <= '9' && value <= kMaxRepetition; ++at_)
+      value = value * 10 + (peek() - '0');
     if (at_ == begin) return std::nullopt;
     return value;
   }

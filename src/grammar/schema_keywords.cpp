@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "grammar/schema_strings.h"
 
 namespace packmule::grammar {
 namespace {
@@ -18,9 +19,9 @@ enum class Form {
   kNonNegative,
   kNumber,
   kSchema,
-  kSchemas,      // an array of them, not empty
+  kSchemas,  // an array of them, not empty
   kSchemasByKey,
-  kArray,        // of anything, not empty
+  kArray,  // of anything
   kStrings,
   kTypes,
   kPattern,
@@ -102,6 +103,11 @@ constexpr std::pair<std::string_view, unsigned> kTypes[] = {
     {"string", kString}, {"array", kArray},     {"object", kObject},
 };
 
+bool speaks_of_strings(std::string_view format) {
+  const auto pattern = format_pattern(format);
+  return !pattern || !pattern->empty();
+}
+
 const Keyword* find(std::string_view name) {
   const auto* found = std::find_if(std::begin(kKeywords), std::end(kKeywords),
                                    [name](const Keyword& keyword) { return keyword.name == name; });
@@ -149,19 +155,22 @@ std::string_view expected(Form form, const Json& value) {
                  : "an array of schemas";
     case Form::kSchemasByKey:
       return value.is_object() && std::all_of(value.begin(), value.end(), is_schema) ? std::string_view()
-                                                                                      : "an object of schemas";
+                                                                                     : "an object of schemas";
     case Form::kArray:
-      return value.is_array() && !value.empty() ? std::string_view() : "an array that is not empty";
+      return value.is_array() ? std::string_view() : "an array";
     case Form::kStrings:
-      return value.is_array() && std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_string(); })
+      return value.is_array() &&
+                     std::all_of(value.begin(), value.end(), [](const Json& v) { return v.is_string(); })
                  ? std::string_view()
                  : "an array of strings";
     case Form::kTypes: {
-      const bool list = value.is_array() && !value.empty() &&
-                        std::all_of(value.begin(), value.end(), [](const Json& v) { return named_type(v) != 0; });
-      return list || named_type(value) != 0 ? std::string_view()
-                                            : "\"null\", \"boolean\", \"integer\", \"number\", \"string\", \"array\", "
-                                              "\"object\" or a list of them";
+      const bool list =
+          value.is_array() && !value.empty() &&
+          std::all_of(value.begin(), value.end(), [](const Json& v) { return named_type(v) != 0; });
+      return list || named_type(value) != 0
+                 ? std::string_view()
+                 : "\"null\", \"boolean\", \"integer\", \"number\", \"string\", \"array\", "
+                   "\"object\" or a list of them";
     }
   }
   return {};
@@ -193,7 +202,8 @@ Status check_keywords(const Json& schema, const std::string& pointer) {
 
 bool is_annotation(std::string_view keyword) {
   const Keyword* found = find(keyword);
-  return found == nullptr || found->form == Form::kAnnotation || found->form == Form::kRefused;
+  return found == nullptr || found->form == Form::kAnnotation ||
+         (found->form == Form::kRefused && keyword != "unevaluatedProperties");
 }
 
 unsigned type_of(const Json& value) {
@@ -231,8 +241,33 @@ unsigned types_of(const Json& schema) {
   }
   unsigned types = 0;
   for (const auto& [key, value] : schema.items())
-    if (const Keyword* keyword = find(key)) types |= keyword->type;
+    if (key == "format" && value.is_string() && speaks_of_strings(value.get_ref<const std::string&>()))
+      types |= kString;
+    else if (const Keyword* keyword = find(key))
+      types |= keyword->type;
   return types == 0 ? kAnyType : types;
+}
+
+Json type_names(unsigned types) {
+  Json out = Json::array();
+  const auto add = [&](unsigned type, const char* name) {
+    if ((types & type) == type) out.push_back(name);
+  };
+  add(kNull, "null");
+  add(kBoolean, "boolean");
+  if ((types & kNumber) == kInteger) add(kInteger, "integer");
+  add(kNumber, "number");
+  add(kString, "string");
+  add(kArray, "array");
+  add(kObject, "object");
+  return out;
+}
+
+Json constraints(const Json& schema) {
+  Json out = Json::object();
+  for (const auto& [key, value] : schema.items())
+    if (!is_annotation(key)) out[key] = value;
+  return out;
 }
 
 }  // namespace packmule::grammar

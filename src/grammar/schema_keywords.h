@@ -11,7 +11,8 @@
 namespace packmule::grammar {
 
 /// "#/a/b: reason"
-[[nodiscard]] tl::unexpected<Error> bad_schema(ErrorKind kind, const std::string& pointer, std::string_view reason);
+[[nodiscard]] tl::unexpected<Error> bad_schema(ErrorKind kind, const std::string& pointer,
+                                               std::string_view reason);
 /// `pointer` with one more step.
 [[nodiscard]] std::string step(const std::string& pointer, std::string_view key);
 
@@ -37,5 +38,10 @@ enum Type : unsigned {
 /// was checked.
 [[nodiscard]] unsigned types_of(const Json& schema);
 [[nodiscard]] unsigned type_of(const Json& value);
+/// The other way round, for `type`.
+[[nodiscard]] Json type_names(unsigned types);
+
+/// The schema without what says nothing.
+[[nodiscard]] Json constraints(const Json& schema);
 
 }  // namespace packmule::grammar

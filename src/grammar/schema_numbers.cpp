@@ -35,7 +35,8 @@ Decimal decimal(const Json& number) {
     digits.insert(0, static_cast<size_t>(1 - n_whole), '0');
     n_whole = 1;
   }
-  if (digits.size() < static_cast<size_t>(n_whole)) digits.append(static_cast<size_t>(n_whole) - digits.size(), '0');
+  if (digits.size() < static_cast<size_t>(n_whole))
+    digits.append(static_cast<size_t>(n_whole) - digits.size(), '0');
   out.whole = digits.substr(0, static_cast<size_t>(n_whole));
   out.fraction = digits.substr(static_cast<size_t>(n_whole));
   out.whole.erase(0, std::min(out.whole.find_first_not_of('0'), out.whole.size() - 1));
@@ -83,25 +84,30 @@ class Comparison {
   Expr whole_below(const std::string& b) {
     const auto n = static_cast<int64_t>(b.size());
     std::vector<Expr> choices;
-    if (n > 1) choices.insert(choices.end(), {s_.text("0"), s_.sequence({digit('1', '9'), digits(0, n - 2)})});
+    if (n > 1)
+      choices.insert(choices.end(), {s_.text("0"), s_.sequence({digit('1', '9'), digits(0, n - 2)})});
     for (size_t i = 0; i < b.size(); ++i)
-      choices.push_back(s_.sequence({s_.text(b.substr(0, i)), digit(i == 0 && n > 1 ? '1' : '0', static_cast<char>(b[i] - 1)),
-                                     digits(n - 1 - static_cast<int64_t>(i), n - 1 - static_cast<int64_t>(i))}));
+      choices.push_back(s_.sequence(
+          {s_.text(b.substr(0, i)), digit(i == 0 && n > 1 ? '1' : '0', static_cast<char>(b[i] - 1)),
+           digits(n - 1 - static_cast<int64_t>(i), n - 1 - static_cast<int64_t>(i))}));
     return s_.choice(std::move(choices));
   }
   Expr whole_above(const std::string& b) {
     const auto n = static_cast<int64_t>(b.size());
     std::vector<Expr> choices{s_.sequence({digit('1', '9'), digits(n, kUnlimited)})};
     for (size_t i = 0; i < b.size(); ++i)
-      choices.push_back(s_.sequence({s_.text(b.substr(0, i)), digit(std::max<char>(static_cast<char>(b[i] + 1), i == 0 ? '1' : '0'), '9'),
-                                     digits(n - 1 - static_cast<int64_t>(i), n - 1 - static_cast<int64_t>(i))}));
+      choices.push_back(
+          s_.sequence({s_.text(b.substr(0, i)),
+                       digit(std::max<char>(static_cast<char>(b[i] + 1), i == 0 ? '1' : '0'), '9'),
+                       digits(n - 1 - static_cast<int64_t>(i), n - 1 - static_cast<int64_t>(i))}));
     return s_.choice(std::move(choices));
   }
   /// With the point, or nothing. `b` has no trailing zeros.
   Expr fraction_up_to(const std::string& b, bool less) {
     std::vector<Expr> tails;  // behind the point
     for (size_t i = 0; i < b.size(); ++i) {
-      tails.push_back(s_.sequence({s_.text(b.substr(0, i)), digit('0', static_cast<char>(b[i] - 1)), digits(0, kUnlimited)}));
+      tails.push_back(s_.sequence(
+          {s_.text(b.substr(0, i)), digit('0', static_cast<char>(b[i] - 1)), digits(0, kUnlimited)}));
       if (i > 0) tails.push_back(s_.text(b.substr(0, i)));
     }
     const Expr zeros = s_.repeat(s_.text("0"), b.empty() ? 1 : 0, kUnlimited);
@@ -113,9 +119,11 @@ class Comparison {
   Expr fraction_beyond(const std::string& b, bool more) {
     std::vector<Expr> tails;
     for (size_t i = 0; i < b.size(); ++i)
-      tails.push_back(s_.sequence({s_.text(b.substr(0, i)), digit(static_cast<char>(b[i] + 1), '9'), digits(0, kUnlimited)}));
+      tails.push_back(s_.sequence(
+          {s_.text(b.substr(0, i)), digit(static_cast<char>(b[i] + 1), '9'), digits(0, kUnlimited)}));
     if (more)
-      tails.push_back(s_.sequence({s_.text(b), s_.repeat(s_.text("0"), 0, kUnlimited), digit('1', '9'), digits(0, kUnlimited)}));
+      tails.push_back(s_.sequence(
+          {s_.text(b), s_.repeat(s_.text("0"), 0, kUnlimited), digit('1', '9'), digits(0, kUnlimited)}));
     else
       tails.push_back(s_.sequence({s_.text(b), digits(b.empty() ? 1 : 0, kUnlimited)}));
     std::vector<Expr> choices{s_.sequence({s_.text("."), s_.choice(std::move(tails))})};

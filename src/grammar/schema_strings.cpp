@@ -12,27 +12,31 @@ namespace packmule::grammar {
 namespace {
 
 // RFC 3339, with the lengths of months and the leap years of the calendar; no leap seconds.
-#define MONTHS                                                            \
-  "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+#define MONTHS                                                                                               \
+  "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-" \
+  "9]|2[0-8]))"
 #define LEAP_YEAR "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 #define DATE "(?:[0-9]{4}-" MONTHS "|" LEAP_YEAR "-02-29)"
-#define TIME "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+#define TIME \
+  "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 #define OCTET "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 #define IPV4 OCTET "(?:\\." OCTET "){3}"
 #define H16 "[0-9A-Fa-f]{1,4}"
 #define LS32 "(?:" H16 ":" H16 "|" IPV4 ")"
 // RFC 4291 as the grammar of RFC 3986 writes it.
-#define IPV6                                                                                                  \
-  "(?:(?:" H16 ":){6}" LS32 "|::(?:" H16 ":){5}" LS32 "|(?:" H16 ")?::(?:" H16 ":){4}" LS32 "|(?:(?:" H16 ":){0,1}" H16 \
-  ")?::(?:" H16 ":){3}" LS32 "|(?:(?:" H16 ":){0,2}" H16 ")?::(?:" H16 ":){2}" LS32 "|(?:(?:" H16 ":){0,3}" H16         \
-  ")?::" H16 ":" LS32 "|(?:(?:" H16 ":){0,4}" H16 ")?::" LS32 "|(?:(?:" H16 ":){0,5}" H16 ")?::" H16                    \
-  "|(?:(?:" H16 ":){0,6}" H16 ")?::)"
+#define IPV6                                                                                              \
+  "(?:(?:" H16 ":){6}" LS32 "|::(?:" H16 ":){5}" LS32 "|(?:" H16 ")?::(?:" H16 ":){4}" LS32 "|(?:(?:" H16 \
+  ":){0,1}" H16 ")?::(?:" H16 ":){3}" LS32 "|(?:(?:" H16 ":){0,2}" H16 ")?::(?:" H16 ":){2}" LS32         \
+  "|(?:(?:" H16 ":){0,3}" H16 ")?::" H16 ":" LS32 "|(?:(?:" H16 ":){0,4}" H16 ")?::" LS32 "|(?:(?:" H16   \
+  ":){0,5}" H16 ")?::" H16 "|(?:(?:" H16 ":){0,6}" H16 ")?::)"
 #define LABEL "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 #define HOST LABEL "(?:\\." LABEL ")*"
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 // RFC 3986: characters by the part they may stand in.
 #define PCHAR "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
-#define USERHOST "(?:(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*@)?(?:\\[" IPV6 "\\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+#define USERHOST                                                      \
+  "(?:(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*@)?(?:\\[" IPV6 \
+  "\\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 #define QUERY "(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?"
 #define PATH "(?://" USERHOST "(?:/" PCHAR "*)*|/(?:" PCHAR "+(?:/" PCHAR "*)*)?|" PCHAR "+(?:/" PCHAR "*)*|)"
 
@@ -41,7 +45,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kFormats
     {"time", "^" TIME "$"},
     {"date-time", "^" DATE "[Tt]" TIME "$"},
     {"duration",
-     "^P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)(?:T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?"
+     "^P(?:[0-9]+W|(?:[0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?|[0-9]+M(?:[0-9]+D)?|[0-9]+D)(?:T(?:[0-9]+H(?:[0-9]+M(?:"
+     "[0-9]+S)?)?"
      "|[0-9]+M(?:[0-9]+S)?|[0-9]+S))?|T(?:[0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?|[0-9]+M(?:[0-9]+S)?|[0-9]+S))$"},
     {"email", "^" ATOM "(?:\\." ATOM ")*@" HOST "$"},
     {"hostname", "^" HOST "$"},
@@ -49,8 +54,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kFormats
     {"ipv6", "^" IPV6 "$"},
     {"uuid", "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"},
     {"uri", "^[A-Za-z][A-Za-z0-9+.-]*:" PATH QUERY "$"},
-    {"uri-reference", "^(?:[A-Za-z][A-Za-z0-9+.-]*:" PATH "|//" USERHOST "(?:/" PCHAR "*)*|/(?:" PCHAR "+(?:/" PCHAR
-                      "*)*)?|(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+(?:/" PCHAR "*)*|)" QUERY "$"},
+    {"uri-reference",
+     "^(?:[A-Za-z][A-Za-z0-9+.-]*:" PATH "|//" USERHOST "(?:/" PCHAR "*)*|/(?:" PCHAR "+(?:/" PCHAR
+     "*)*)?|(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+(?:/" PCHAR "*)*|)" QUERY "$"},
     {"json-pointer", "^(?:/(?:[^~/]|~[01])*)*$"},
     {"relative-json-pointer", "^(?:0|[1-9][0-9]*)(?:#|(?:/(?:[^~/]|~[01])*)*)$"},
 }};
@@ -94,8 +100,7 @@ Result<Expr> string_content(JsonRules& rules, const Json& schema, StringForm for
     // Several where schemas were merged.
     const Json list = patterns->is_array() ? *patterns : Json::array({*patterns});
     for (const Json& pattern : list) {
-      if (!pattern.is_string())
-        return fail(ErrorKind::kInvalidArgument, "'pattern' must be a string");
+      if (!pattern.is_string()) return fail(ErrorKind::kInvalidArgument, "'pattern' must be a string");
       PACKMULE_TRY(const Expr part, read_regex(pattern.get_ref<const std::string&>(), source, write));
       parts.push_back(part);
     }
@@ -111,11 +116,13 @@ Result<Expr> string_content(JsonRules& rules, const Json& schema, StringForm for
   const int64_t max = schema.contains("maxLength") ? schema["maxLength"].get<int64_t>() : kUnlimited;
   if (min > 0 || max != kUnlimited) {
     if (!parts.empty() && std::max(min, max) > kMaxProductLength)
-      return fail(ErrorKind::kUnsupported,
-                  "lengths of more than {} together with 'pattern' or 'format' are not supported; say the length in "
-                  "the pattern, as {{0,{}}}",
-                  kMaxProductLength, std::max(min, max));
-    const Expr one = form == StringForm::kJson && parts.empty() ? rules.character() : write(source, {{0, kLastChar}});
+      return fail(
+          ErrorKind::kUnsupported,
+          "lengths of more than {} together with 'pattern' or 'format' are not supported; say the length in "
+          "the pattern, as {{0,{}}}",
+          kMaxProductLength, std::max(min, max));
+    const Expr one =
+        form == StringForm::kJson && parts.empty() ? rules.character() : write(source, {{0, kLastChar}});
     parts.push_back(source.repeat(one, min, max));
   }
   if (parts.size() == 1) return parts[0];

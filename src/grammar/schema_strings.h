@@ -23,7 +23,8 @@ enum class StringForm {
 
 /// What stands between the quotes for a string schema; it must have at least one of the keywords named above.
 /// Lengths count characters.
-[[nodiscard]] Result<Expr> string_content(JsonRules& rules, const Json& schema, StringForm form, Effort& effort);
+[[nodiscard]] Result<Expr> string_content(JsonRules& rules, const Json& schema, StringForm form,
+                                          Effort& effort);
 
 /// Whether the schema has one of these keywords.
 [[nodiscard]] bool limits_strings(const Json& schema);

@@ -13,9 +13,10 @@ class TokenTrie {
  public:
   struct Node {
     uint8_t byte = 0;
-    uint16_t depth = 0;         // of the byte: 0 is the first of a string
-    uint32_t end = 0;           // the node behind all that go on from this one
-    uint32_t values_begin = 0;  // of the strings that end here and beyond; those up to the next node's end here
+    uint16_t depth = 0;  // of the byte: 0 is the first of a string
+    uint32_t end = 0;    // the node behind all that go on from this one
+    uint32_t values_begin =
+        0;  // of the strings that end here and beyond; those up to the next node's end here
   };
   using Entry = std::pair<std::string_view, uint32_t>;  // not empty, shorter than 65536 bytes; a value
 
