@@ -123,7 +123,8 @@ class Pipes(unittest.TestCase):
             file.write(b"Why a mule?")
             file.flush()
             self.assertEqual(self.answer("-f", file.name), first)
-        self.assertNotEqual(self.answer("-p", "Why a mule?", "--seed", "8"), first)
+        # (With seed 8 the noise of this model has a line break of its own, which answer() forbids.)
+        self.assertNotEqual(self.answer("-p", "Why a mule?", "--seed", "9"), first)
         self.assertNotEqual(self.answer("-p", "Why a horse?"), first)
         self.assertNotEqual(self.answer("-p", "Why a mule?", "-sys", "Be brief."), first)
 
