@@ -75,6 +75,7 @@ class Run {
       if (cancel_.stop_requested()) return fail(cancelled());
       if (const auto error = answer(choice)) return fail(*error);
     }
+    for (const std::string& warning : job_.warnings) warn(warning);
     finish();
   }
 
@@ -174,8 +175,11 @@ class Run {
         "{}: prompt {} tokens ({} cached) at {:.1f} tokens/s, answer {} tokens at {:.1f} tokens/s, {}",
         writer_.id(), s.prompt_tokens, s.cached_tokens, s.prompt_per_second(), s.generated_tokens,
         s.generate_per_second(), name_of(ending.ended)));
-    for (const std::string& warning : reader.warnings())
-      context_.log(fmt::format("{}: warning: {}", writer_.id(), warning));
+    for (const std::string& warning : reader.warnings()) warn(warning);
+  }
+
+  void warn(const std::string& warning) const {
+    if (context_.log) context_.log(fmt::format("{}: warning: {}", writer_.id(), warning));
   }
 
   const AnswerJob& job_;

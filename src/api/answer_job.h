@@ -19,6 +19,7 @@ struct AnswerJob {
   std::vector<engine::Request> generations;  // one for each choice, at least one
   AnswerForm form;
   bool stream = false;
+  std::vector<std::string> warnings = {};  // for the log
   ErrorForm error_form = ErrorForm::kOpenAi;
   std::unique_ptr<AnswerWriter> writer;
   std::chrono::steady_clock::time_point arrived = std::chrono::steady_clock::now();

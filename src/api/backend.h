@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/output_grammar.h"
 #include "base/json.h"
 #include "base/result.h"
 #include "chat/typed_text.h"
@@ -47,6 +48,10 @@ class Backend {
   [[nodiscard]] virtual bool needs_object_arguments() const = 0;
   /// The template shows the model how tools are called, in a form that is understood (see messages.h).
   [[nodiscard]] virtual bool writes_tool_calls() const = 0;
+  /// How calls and thoughts are written; what a prompt says about them is left out.
+  [[nodiscard]] virtual AnswerHabits answer_habits() const { return {.writes_calls = writes_tool_calls()}; }
+  /// nullptr: answers cannot be constrained.
+  [[nodiscard]] virtual OutputGrammars* output_grammars() { return nullptr; }
   /// As text::Tokenizer::encode.
   [[nodiscard]] virtual Result<std::vector<int32_t>> tokenize(
       std::string_view text, text::ParseSpecial special, std::span<const size_t> never_control) const = 0;

@@ -3,9 +3,36 @@
 #include "api/chat_answer.h"
 #include "api/fields.h"
 #include "api/messages.h"
+#include "api/output_grammar.h"
 #include "chat/reasoning.h"
 
 namespace packmule::api {
+namespace {
+
+/// A prompt of a model that is told not to think: a closed thought stands where the answer begins.
+bool ends_with_thought(std::string_view prompt) {
+  constexpr std::string_view kClose = "</think>";
+  return prompt.substr(0, prompt.find_last_not_of(" \t\r\n") + 1).ends_with(kClose);
+}
+
+/// What the answer is held to; no grammar if it is free.
+ApiResult<OutputGrammars::Made> output_grammar(Backend& backend, const ChatRequest& request,
+                                               std::string_view prompt) {
+  const bool asked = request.output.constrains_text() || request.output.calls_required;
+  const bool calls = !request.tools.is_null() && backend.writes_tool_calls();
+  if (!asked && !calls) return OutputGrammars::Made{};
+  OutputGrammars* grammars = backend.output_grammars();
+  if (grammars == nullptr) {
+    if (!asked) return OutputGrammars::Made{};
+    return tl::unexpected(bad_field("response_format", "constrained output is not supported here"));
+  }
+  AnswerHabits habits = backend.answer_habits();
+  habits.inside_thought = chat::opens_reasoning(prompt);
+  habits.thought_is_over = ends_with_thought(prompt);
+  return grammars->get(request.output, request.tools, request.parallel_tool_calls, habits);
+}
+
+}  // namespace
 
 ApiResult<chat::Rendered> render_prompt(Backend& backend, const ChatRequest& request) {
   Json messages = request.messages;
@@ -31,6 +58,8 @@ ApiResult<AnswerJob> prepare_conversation(Backend& backend, ChatRequest request)
   API_TRY(request.generation.prompt, prompt_tokens(backend, prompt));
   API_TRY_STATUS(add_text_bias(backend, request.text_bias, request.generation.sampling));
   API_TRY_STATUS(check_length(request.generation.prompt.size(), backend.info().n_ctx, "messages"));
+  API_TRY(OutputGrammars::Made output, output_grammar(backend, request, prompt.text));
+  if (output.grammar) request.generation.constraint = grammar::constraint(output.grammar);
   const bool with_tokens = request.generation.n_logprobs >= 0;
   return AnswerJob{.generations = repeated(std::move(request.generation), request.n),
                    .form = {.split_reasoning = request.split_reasoning,
@@ -38,7 +67,8 @@ ApiResult<AnswerJob> prepare_conversation(Backend& backend, ChatRequest request)
                             .tools = backend.writes_tool_calls() ? std::move(request.tools) : Json(nullptr),
                             .one_call = !request.parallel_tool_calls,
                             .with_tokens = with_tokens},
-                   .stream = request.stream};
+                   .stream = request.stream,
+                   .warnings = std::move(output.warnings)};
 }
 
 ApiResult<AnswerJob> prepare_chat(Backend& backend, const Json& body) {

@@ -16,16 +16,8 @@ bool is_text_only(const Json& v) {
 bool is_auto_or_none(const Json& v) {
   return v == "auto" || v == "none";
 }
-bool is_text_format(const Json& v) {
-  return v.is_object() && v.value("type", Json()) == "text";
-}
 
 constexpr Unsupported kUnsupported[] = {
-    {"response_format", is_text_format, "only {\"type\": \"text\"} is supported yet"},
-    {"json_schema", is_empty, "constrained output is not supported yet"},
-    {"grammar", is_empty, "constrained output is not supported yet"},
-    {"tool_choice", is_auto_or_none,
-     "only \"auto\" and \"none\" are supported: a model cannot be made to call a tool yet"},
     {"functions", is_empty, "this form is out of date, use 'tools'"},
     {"function_call", is_auto_or_none, "this form is out of date, use 'tool_choice'"},
     {"modalities", is_text_only, "this model writes text only"},
@@ -94,6 +86,7 @@ ApiResult<ChatRequest> parse_chat_request(const Json& body, const sampling::Para
   Fields fields(body);
   read_template_input(fields, body, out);
   refuse_unsupported(fields, kUnsupported);
+  read_output_form(fields, out.tools, out.output);
   refuse_unsupported_samplers(fields);
   read_sampling(fields, out.generation.sampling);
   read_stops(fields, "stop", out.generation.stop);

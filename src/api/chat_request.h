@@ -9,6 +9,7 @@
 
 #include "api/error.h"
 #include "api/generation_fields.h"
+#include "api/output_grammar.h"
 #include "base/json.h"
 #include "engine/engine.h"
 
@@ -23,6 +24,8 @@ struct ChatRequest {
   engine::Request generation;  // all but the prompt
   TextBias text_bias;
   int64_t n = 1;  // answers
+
+  OutputForm output;
 
   bool stream = false;
   bool include_usage = false;       // a last chunk with the usage

@@ -78,8 +78,6 @@ constexpr Unsupported kUnsupportedOpenAi[] = {
 };
 
 constexpr Unsupported kUnsupportedLlama[] = {
-    {"json_schema", is_empty, "constrained output is not supported yet"},
-    {"grammar", is_empty, "constrained output is not supported yet"},
     {"post_sampling_probs", is_false, "log probabilities are those of the model, before the samplers"},
     {"samplers", is_empty, "the order of the samplers is fixed"},
     {"image_data", is_empty, "this model reads text only"},
@@ -130,6 +128,7 @@ ApiResult<CompletionRequest> parse_llama_request(const Backend& backend, const J
   CompletionRequest out;
   Fields fields(body);
   refuse_unsupported(fields, kUnsupportedLlama);
+  read_output_form(fields, nullptr, out.output);
   read_common(fields, backend, out);
   int32_t n_probs = 0;
   fields.read("n_probs", n_probs, 0, kMaxLogprobs);

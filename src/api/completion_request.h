@@ -7,6 +7,7 @@
 
 #include "api/backend.h"
 #include "api/generation_fields.h"
+#include "api/output_grammar.h"
 
 namespace packmule::api {
 
@@ -23,6 +24,7 @@ struct CompletionRequest {
   bool include_usage = false;
   bool echo = false;           // the text begins with the prompt
   bool return_tokens = false;  // llama-server's: ids beside the text
+  OutputForm output;           // llama-server's
 };
 
 /// A string, an array of token ids, both mixed in one array, or an array of such prompts. Control tokens in

@@ -38,6 +38,13 @@ ApiResult<AnswerJob> prepare_completion(Backend& backend, const Json& body) {
 
 ApiResult<AnswerJob> prepare_llama_completion(Backend& backend, const Json& body) {
   API_TRY(CompletionRequest request, parse_llama_request(backend, body));
+  if (request.output.constrains_text()) {
+    OutputGrammars* grammars = backend.output_grammars();
+    if (grammars == nullptr)
+      return refuse_field(request.output.field, "constrained output is not supported here");
+    API_TRY(const OutputGrammars::Made made, grammars->get(request.output, nullptr, false, {}));
+    request.generation.constraint = grammar::constraint(made.grammar);
+  }
   AnswerJob job = job_of(request);
   job.form.with_tokens = true;
   job.writer = std::make_unique<LlamaAnswer>(backend, std::move(request));

@@ -36,7 +36,20 @@ EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine,
       sampling_(std::move(sampling)),
       info_(describe(*engine_, std::move(name), std::move(template_source))),
       needs_object_arguments_(api::needs_object_arguments([this](const Json& m) { return probe(m); })),
-      writes_tool_calls_(api::writes_tool_calls([this](const Json& m) { return probe(m); })) {}
+      writes_tool_calls_(api::writes_tool_calls([this](const Json& m) { return probe(m); })) {
+  const bool json_calls = api::writes_json_calls([this](const Json& m) { return probe(m); });
+  habits_ = {.call_form = json_calls ? grammar::CallForm::kJson : grammar::CallForm::kXml,
+             .writes_calls = writes_tool_calls_,
+             .thinks = engine_->chat_template().find("<think>") != std::string_view::npos};
+}
+
+OutputGrammars* EngineBackend::output_grammars() {
+  std::call_once(grammars_made_, [this] {
+    grammars_ = std::make_unique<OutputGrammars>(
+        grammar::Vocabulary::of(engine_->tokenizer(), engine_->model().hparams().n_vocab));
+  });
+  return grammars_.get();
+}
 
 Result<std::string> EngineBackend::probe(const Json& messages) {
   return template_->render(messages, nullptr, Json{{"add_generation_prompt", false}});

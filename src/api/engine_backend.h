@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "api/backend.h"
 #include "chat/template_engine.h"
@@ -22,6 +23,8 @@ class EngineBackend : public Backend {
   Result<chat::Rendered> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override;
   bool needs_object_arguments() const override { return needs_object_arguments_; }
   bool writes_tool_calls() const override { return writes_tool_calls_; }
+  AnswerHabits answer_habits() const override { return habits_; }
+  OutputGrammars* output_grammars() override;
   Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special,
                                         std::span<const size_t> never_control) const override;
   int32_t bos() const override;
@@ -39,6 +42,9 @@ class EngineBackend : public Backend {
   ModelInfo info_;
   bool needs_object_arguments_;
   bool writes_tool_calls_;
+  AnswerHabits habits_;
+  std::once_flag grammars_made_;
+  std::unique_ptr<OutputGrammars> grammars_;  // made for the first request that may need it
 };
 
 }  // namespace packmule::api

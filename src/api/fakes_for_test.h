@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -72,6 +73,16 @@ class FakeBackend : public Backend {
   }
   bool needs_object_arguments() const override { return object_arguments; }
   bool writes_tool_calls() const override { return tool_calls; }
+  /// Of the bytes; 299 ends.
+  OutputGrammars* output_grammars() override {
+    if (!grammars_) {
+      std::vector<std::string> tokens(300);
+      for (size_t i = 0; i < 256; ++i) tokens[i] = std::string(1, static_cast<char>(i));
+      grammars_ = std::make_unique<OutputGrammars>(
+          std::make_shared<const grammar::Vocabulary>(std::move(tokens), std::vector<int32_t>{299}));
+    }
+    return grammars_.get();
+  }
   /// Bytes where no control token may begin are told from others by 1000 more.
   Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special,
                                         std::span<const size_t> never_control) const override {
@@ -113,6 +124,7 @@ class FakeBackend : public Backend {
     return out;
   }
   std::mutex last_request_mutex_;
+  std::unique_ptr<OutputGrammars> grammars_;
   Result<engine::Outcome> run(const engine::Request& request, const engine::Callbacks& callbacks,
                               std::stop_token stop) {
     if (generate_error) return tl::unexpected(*generate_error);

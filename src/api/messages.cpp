@@ -168,4 +168,13 @@ bool writes_tool_calls(const std::function<Result<std::string>(const Json&)>& re
   return has_tag(of_text) || has_tag(of_object) || (!of_text && !of_object);
 }
 
+bool writes_json_calls(const std::function<Result<std::string>(const Json&)>& render) {
+  const auto is_json = [](const Result<std::string>& text) {
+    return text.has_value() && text->find("<function=probe") == std::string::npos &&
+           text->find("\"name\"") != std::string::npos;
+  };
+  return is_json(render(conversation_with_call(kProbedArguments))) ||
+         is_json(render(conversation_with_call(Json::parse(kProbedArguments))));
+}
+
 }  // namespace packmule::api

@@ -42,4 +42,7 @@ namespace packmule::api {
 /// says nothing about that; true then, as a call that is not looked for would be lost.
 [[nodiscard]] bool writes_tool_calls(const std::function<Result<std::string>(const Json& messages)>& render);
 
+/// Finds out whether a template writes calls as JSON objects ({"name": ...}), not as XML.
+[[nodiscard]] bool writes_json_calls(const std::function<Result<std::string>(const Json& messages)>& render);
+
 }  // namespace packmule::api

@@ -329,6 +329,25 @@ class ServeTest(unittest.TestCase):
         self.assertTrue(any(slot["is_processing"] for slot in self.server.get("/slots")[1]))
         stream.close()
 
+    def test_constrained_answers(self):
+        schema = {"type": "object", "properties": {"ok": {"type": "boolean"}, "n": {"enum": [1, 22]}},
+                  "required": ["ok", "n"], "additionalProperties": False}
+        wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        for seed in range(3):
+            # This template knows thoughts, and the model begins them at random.
+            status, answer = self.server.chat(response_format=wanted, max_tokens=240, seed=seed, temperature=2,
+                                              logit_bias={"<think>": False, "<": False, "\n": False, " ": False})
+            self.assertEqual(status, 200, answer)
+            choice = answer["choices"][0]
+            self.assertEqual(choice["finish_reason"], "stop", answer)
+            answer = json.loads(choice["message"]["content"])
+            self.assertIsInstance(answer["ok"], bool)
+            self.assertIn(answer["n"], [1, 22])
+        events = self.server.stream(grammar='root ::= "ab" [cd]{3}', ignore_eos=True, max_tokens=50,
+                                    logit_bias={"<think>": False, "<": False})
+        streamed = "".join(e["choices"][0]["delta"].get("content", "") for e in events)
+        self.assertRegex(streamed, r"^ab[cd]{3}$")
+
     def test_wrong_requests(self):
         chat = "/v1/chat/completions"
         hello = [{"role": "user", "content": "hello"}]
@@ -339,8 +358,12 @@ class ServeTest(unittest.TestCase):
         self.assert_error(self.server.post(chat, {"messages": []}), 400, "messages")
         self.assert_error(self.server.post(chat, {"messages": hello, "temperature": "hot"}), 400, "temperature")
         self.assert_error(self.server.post(chat, {"messages": hello, "n": 0}), 400, "n")
-        self.assert_error(self.server.post(chat, {"messages": hello, "response_format": {"type": "json_object"}}), 400,
+        self.assert_error(self.server.post(chat, {"messages": hello, "response_format": {"type": "xml"}}), 400,
                           "response_format")
+        self.assert_error(self.server.post(chat, {"messages": hello, "json_schema": {"multipleOf": 2}}), 400,
+                          "json_schema", contains="'multipleOf' is not supported")
+        self.assert_error(self.server.post(chat, {"messages": hello, "grammar": "root ::= x"}), 400, "grammar",
+                          contains="line 1, column 10")
         self.assert_error(self.server.post(chat, {"messages": hello, "logit_bias": {"512": 1}}), 400, "logit_bias")
         image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
         self.assert_error(self.server.post(chat, {"messages": image}), 400, "messages[0].content[0].type")
