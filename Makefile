@@ -1,5 +1,5 @@
 # What a newcomer types. Everything else is CMake: see CMakePresets.json.
-.PHONY: help demo model test e2e soak test-slow test-asan test-tsan test-emulated fuzz bench peer setup build clean
+.PHONY: help demo model test e2e soak test-slow test-asan test-tsan test-emulated fuzz bench peer grammar-cases setup build clean
 BUILD := build/release
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
@@ -16,6 +16,7 @@ help:
 	@echo "make test-emulated the AVX-VNNI, AVX-512 and AMX kernels, each instruction computed by AVX2"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make peer         the same beside llama.cpp, in turns: a table of ratios"
+	@echo "make grammar-cases ask xgrammar and ajv anew what tests/data/grammar says (wants nodejs and npm)"
 	@echo "make model        train the small model of models/ (hours; goes on from its last checkpoint)"
 	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
 
@@ -70,6 +71,11 @@ bench: build
 peer: build
 	@[ -f build/synthetic-8-layers.gguf ] || $(BUILD)/bin/packmule_make_synthetic build/synthetic-8-layers.gguf
 	node bench/peer/contest.mjs build/synthetic-8-layers.gguf
+
+# What the tests compare with: see tests/oracle/make_grammar_cases.mjs.
+grammar-cases:
+	npm install --silent --prefix build/oracle @mlc-ai/web-xgrammar@0.1.27 ajv@8.17.1 ajv-formats@3.0.1
+	node tests/oracle/make_grammar_cases.mjs build/oracle tests/data/grammar
 
 clean:
 	rm -rf build

@@ -127,7 +127,7 @@ TEST(Completions, RefusesWhatItCannotDo) {
     const auto r = f.ask("POST", "/v1/completions", fmt::format(R"({{"prompt":["a","b"],{}}})", field));
     EXPECT_EQ(r->status(), 400) << field;
   }
-  for (const char* field : {R"("grammar":"x")", R"("samplers":["top_k"])", R"("post_sampling_probs":true)"}) {
+  for (const char* field : {R"("image_data":[1])", R"("samplers":["top_k"])", R"("post_sampling_probs":true)"}) {
     const auto r = f.ask("POST", "/completion", fmt::format(R"({{"prompt":"a",{}}})", field));
     EXPECT_EQ(r->status(), 400) << field;
     EXPECT_EQ(r->json()["error"]["code"], "unsupported") << field;
