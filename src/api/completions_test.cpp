@@ -127,13 +127,30 @@ TEST(Completions, RefusesWhatItCannotDo) {
     const auto r = f.ask("POST", "/v1/completions", fmt::format(R"({{"prompt":["a","b"],{}}})", field));
     EXPECT_EQ(r->status(), 400) << field;
   }
-  for (const char* field : {R"("image_data":[1])", R"("samplers":["top_k"])", R"("post_sampling_probs":true)"}) {
+  for (const char* field :
+       {R"("image_data":[1])", R"("samplers":["top_k"])", R"("post_sampling_probs":true)"}) {
     const auto r = f.ask("POST", "/completion", fmt::format(R"({{"prompt":"a",{}}})", field));
     EXPECT_EQ(r->status(), 400) << field;
     EXPECT_EQ(r->json()["error"]["code"], "unsupported") << field;
   }
   const auto r = f.ask("POST", "/completion", fmt::format(R"({{"prompt":"{}"}})", std::string(1000, 'a')));
   EXPECT_EQ(r->json()["error"]["code"], "context_length_exceeded");
+}
+
+TEST(LlamaCompletion, HoldsAnswersToAGrammar) {
+  Fixture f;
+  const auto ask = [&](const char* fields) {
+    return f.ask("POST", "/completion", fmt::format(R"({{"prompt":"a",{}}})", fields));
+  };
+  for (const char* fields :
+       {R"("grammar":"root ::= \"yes\" | \"no\"")", R"("json_schema":{"type":"integer"})"}) {
+    EXPECT_EQ(ask(fields)->status(), 200) << fields;
+    EXPECT_TRUE(f.backend->last_request.constraint) << fields;
+  }
+  EXPECT_EQ(ask(R"("grammar":"")")->status(), 200);
+  EXPECT_FALSE(f.backend->last_request.constraint);
+  EXPECT_EQ(ask(R"("grammar":"root ::= (")")->json()["error"]["param"], "grammar");
+  EXPECT_EQ(ask(R"("json_schema":{"multipleOf":2})")->json()["error"]["param"], "json_schema");
 }
 
 TEST(LlamaCompletion, AnswersWhole) {

@@ -1,20 +1,14 @@
 #include "calibration/speed_file.h"
 
-#include <unistd.h>
-
-#include <cmath>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
+#include <span>
 #include <sstream>
-#include <system_error>
 
 #include "base/json.h"
+#include "base/user_cache.h"
 
 namespace packmule::calibration {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr size_t kMostBytes = size_t{1} << 20;
 constexpr size_t kMostMachines = 64;
@@ -39,11 +33,7 @@ bool is_of(const Json& machine, const MachineKey& key) {
 }  // namespace
 
 std::string default_speed_file() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  if (cache != nullptr && *cache == '/') return fs::path(cache) / "packmule" / "speeds.json";
-  const char* home = std::getenv("HOME");
-  if (home != nullptr && *home == '/') return fs::path(home) / ".cache" / "packmule" / "speeds.json";
-  return {};
+  return user_cache_path("speeds.json");
 }
 
 Speeds load_speeds(const std::string& path, const MachineKey& key) {
@@ -69,20 +59,8 @@ Status save_speeds(const std::string& path, const MachineKey& key, const Speeds&
       machines.push_back(machine);
   const Json json = {{"revision", kRevision}, {"machines", std::move(machines)}};
 
-  std::error_code error;
-  fs::create_directories(fs::path(path).parent_path(), error);
-  const std::string partial = fmt::format("{}.{}", path, getpid());
-  std::ofstream out(partial, std::ios::binary | std::ios::trunc);
-  out << json.dump(1, ' ', false, Json::error_handler_t::replace) << '\n';
-  out.close();
-  if (!out) error = std::make_error_code(std::errc::io_error);
-  if (!error) fs::rename(partial, path, error);
-  if (error) {
-    std::error_code ignored;
-    fs::remove(partial, ignored);
-    return fail(ErrorKind::kIo, "cannot keep the measured speeds in {}: {}", path, error.message());
-  }
-  return {};
+  const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return replace_file(path, std::as_bytes(std::span(text)), "the measured speeds");
 }
 
 }  // namespace packmule::calibration

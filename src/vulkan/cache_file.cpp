@@ -1,11 +1,10 @@
 #include "vulkan/cache_file.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
+
+#include "base/user_cache.h"
 
 namespace packmule::vulkan {
 namespace {
@@ -30,16 +29,9 @@ uint64_t checksum_of(std::span<const std::byte> data) {
 }  // namespace
 
 std::string cache_file_path(const CacheUuid& uuid) {
-  std::string folder;
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && xdg[0] == '/')
-    folder = xdg;
-  else if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/')
-    folder = std::string(home) + "/.cache";
-  else
-    return {};
   std::string name;
   for (const uint8_t byte : uuid) name += fmt::format("{:02x}", byte);
-  return folder + "/packmule/vulkan-" + name + ".cache";
+  return user_cache_path(fmt::format("vulkan-{}.cache", name));
 }
 
 std::vector<std::byte> read_cache_file(const std::string& path, const CacheUuid& uuid) {
@@ -58,22 +50,10 @@ std::vector<std::byte> read_cache_file(const std::string& path, const CacheUuid&
 Status write_cache_file(const std::string& path, const CacheUuid& uuid, std::span<const std::byte> data) {
   Header header{.magic = {}, .uuid = uuid, .size_bytes = data.size(), .checksum = checksum_of(data)};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
-  std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
-  const std::string unfinished = fmt::format("{}.{}", path, getpid());
-  {
-    std::ofstream file(unfinished, std::ios::binary | std::ios::trunc);
-    file.write(reinterpret_cast<const char*>(&header), sizeof header);
-    file.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
-    file.close();
-    if (!file) {
-      std::filesystem::remove(unfinished, error);
-      return fail(ErrorKind::kIo, "cannot write the pipeline cache {}", unfinished);
-    }
-  }
-  std::filesystem::rename(unfinished, path, error);
-  if (error) return fail(ErrorKind::kIo, "cannot write the pipeline cache {}: {}", path, error.message());
-  return {};
+  std::vector<std::byte> whole(sizeof header + data.size());
+  std::memcpy(whole.data(), &header, sizeof header);
+  std::ranges::copy(data, whole.begin() + sizeof header);
+  return replace_file(path, whole, "the pipeline cache");
 }
 
 }  // namespace packmule::vulkan

@@ -148,7 +148,7 @@ TEST_F(CacheFile, DamagedIsIgnored) {
 
 TEST_F(CacheFile, AFolderThatCannotBeMadeIsAnError) {
   EXPECT_THAT(write_cache_file("/proc/packmule/file", uuid_, data_).error().message,
-              HasSubstr("cannot write the pipeline cache"));
+              HasSubstr("cannot keep the pipeline cache"));
 }
 
 }  // namespace
