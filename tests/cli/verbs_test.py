@@ -49,7 +49,7 @@ class OneLineErrors(unittest.TestCase):
             self.check([verb, "--frob"], 2, ["--frob", f"packmule {verb} --help"])
             self.check([verb], 2, ["--model"])
             self.check([verb, "-m", MODEL, "-ctk", "q9"], 2, ["--cache-type-k", "q9"])
-            self.check([verb, "-m", MODEL, "-ngl", "many"], 2, ["--n-gpu-layers", "CPU"])
+            self.check([verb, "-m", MODEL, "-ngl", "many"], 2, ["--n-gpu-layers", "many"])
         self.check(["run", "-m", MODEL, "-np", "0"], 2, ["--parallel"])
         self.check(["run", "-m", MODEL, "--top-p", "2"], 2, ["--top-p"])
         self.check(["run", "-m", MODEL, "--chat-template-kwargs", "{"], 2, ["--chat-template-kwargs", "JSON"])
