@@ -21,14 +21,6 @@ size_t ascii_run(std::string_view text, size_t at) {
   return at - begin;
 }
 
-/// Of one whole character.
-uint32_t code_point(std::string_view character) {
-  const auto first = static_cast<uint8_t>(character[0]);
-  uint32_t value = character.size() == 1 ? first : first & (0x7fu >> character.size());
-  for (const char c : character.substr(1)) value = (value << 6) | (static_cast<uint8_t>(c) & 0x3fu);
-  return value;
-}
-
 bool moves_the_cursor(uint32_t c) {
   return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
          (c >= 0x2066 && c <= 0x2069);
@@ -58,6 +50,13 @@ Utf8Unit utf8_unit(std::string_view text, size_t at) {
     high = 0xBF;
   }
   return {Utf8Kind::kCharacter, size};
+}
+
+uint32_t code_point(std::string_view character) {
+  const auto first = static_cast<uint8_t>(character[0]);
+  uint32_t value = character.size() == 1 ? first : first & (0x7fu >> character.size());
+  for (const char c : character.substr(1)) value = (value << 6) | (static_cast<uint8_t>(c) & 0x3fu);
+  return value;
 }
 
 size_t find_invalid_utf8(std::string_view text) {

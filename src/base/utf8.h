@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,9 @@ struct Utf8Unit {
 /// The unit that starts at `text[at]`, at < text.size(). An invalid unit is the "maximal subpart" of the
 /// Unicode standard, which is also what Python and browsers replace by one U+FFFD.
 [[nodiscard]] Utf8Unit utf8_unit(std::string_view text, size_t at);
+
+/// Of one whole character, as utf8_unit() finds it.
+[[nodiscard]] uint32_t code_point(std::string_view character);
 
 /// Offset of the first byte that is not part of a whole character, or text.size().
 [[nodiscard]] size_t find_invalid_utf8(std::string_view text);

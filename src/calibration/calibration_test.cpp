@@ -86,6 +86,7 @@ TEST_F(Calibration, MeasuresOnceAndThenReadsTheFile) {
 
   const Outcome known = run(When::kAuto, second);
   EXPECT_EQ(known.n_measured, 0);
+  EXPECT_EQ(known.n_known, 5);
   EXPECT_EQ(second.read_bytes_s, first.read_bytes_s);
   EXPECT_EQ(second.format_factor, first.format_factor);
   EXPECT_EQ(second.multiply_add_s, first.multiply_add_s);

@@ -77,15 +77,17 @@ Result<Outcome> calibrate_host(const Wanted& wanted, Isa isa, int n_threads, Whe
   Book book(wanted, isa, n_threads, seconds_each);
   if (!path.empty() && when == When::kAuto) book.speeds = load_speeds(path, key);
 
-  PACKMULE_TRY(host.read_bytes_s, book.decode(wanted.weights.front()));
   for (const quant::Type type : wanted.weights) {
     PACKMULE_TRY(const double speed, book.decode(type));
+    if (type == wanted.weights.front()) host.read_bytes_s = speed;
     host.format_factor[static_cast<size_t>(type)] = static_cast<float>(speed / host.read_bytes_s);
   }
   PACKMULE_TRY(const double products, book.products(wanted.weights.front()));
   host.multiply_add_s = kOfProducts * products;
   PACKMULE_TRY(const double attention, book.attention());
-  host.cache_factor_16 = host.cache_factor_blocks = attention / host.read_bytes_s;
+  const bool in_blocks = quant::format_of(wanted.attention.k_type).block_elems > 1 ||
+                         quant::format_of(wanted.attention.v_type).block_elems > 1;
+  (in_blocks ? host.cache_factor_blocks : host.cache_factor_16) = attention / host.read_bytes_s;
 
   if (!path.empty() && book.outcome.n_measured > 0)
     if (const Status saved = save_speeds(path, key, book.speeds); !saved)

@@ -36,10 +36,10 @@ void check_on_cpu(const PlacementFlags& flags) {
   const auto rules = rules_of(flags, *machine);
   if (!rules) throw CLI::ValidationError(rules.error().message);
   if (rules->n_gpu_layers.value_or(0) > 0)
-    fmt::print(stderr,
-               "note: -ngl has no effect: packmule does not compute on graphics devices yet, everything is "
-               "on the CPU "
-               "('packmule plan' shows what would go where)\n");
+    fmt::print(
+        stderr,
+        "note: -ngl has no effect: packmule does not compute on graphics devices yet, everything is on "
+        "the CPU ('packmule plan' shows what would go where)\n");
 }
 
 /// "1234+0.5", "1234-2", "1234-inf": a token id, and what is added to its logit.

@@ -227,12 +227,7 @@ class GbnfParser {
         problem("this is not valid UTF-8");
         return std::nullopt;
       }
-      uint32_t c = static_cast<unsigned char>(text_[at_]);
-      if (unit.size_bytes > 1) {
-        c &= 0xffu >> (unit.size_bytes + 1);
-        for (size_t i = 1; i < unit.size_bytes; ++i)
-          c = c << 6 | (static_cast<unsigned char>(text_[at_ + i]) & 0x3f);
-      }
+      const uint32_t c = code_point(text_.substr(at_, unit.size_bytes));
       at_ += unit.size_bytes;
       return c;
     }

@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "base/utf8.h"
+
 namespace packmule::grammar {
 namespace {
 
@@ -38,13 +40,9 @@ std::string escape_of(uint32_t c) {
 std::vector<uint32_t> code_points(std::string_view utf8) {
   std::vector<uint32_t> out;
   for (size_t i = 0; i < utf8.size();) {
-    const auto lead = static_cast<unsigned char>(utf8[i]);
-    const int n = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    uint32_t c = n == 1 ? lead : lead & (0xffu >> (n + 1));
-    for (int k = 1; k < n && i + static_cast<size_t>(k) < utf8.size(); ++k)
-      c = c << 6 | (static_cast<unsigned char>(utf8[i + static_cast<size_t>(k)]) & 0x3f);
-    out.push_back(c);
-    i += static_cast<size_t>(n);
+    const size_t n = utf8_unit(utf8, i).size_bytes;
+    out.push_back(code_point(utf8.substr(i, n)));
+    i += n;
   }
   return out;
 }

@@ -209,12 +209,7 @@ class RegexParser {
       problem("not valid UTF-8");
       return std::nullopt;
     }
-    uint32_t c = static_cast<unsigned char>(pattern_[at_]);
-    if (unit.size_bytes > 1) {
-      c &= 0xffu >> (unit.size_bytes + 1);
-      for (size_t i = 1; i < unit.size_bytes; ++i)
-        c = c << 6 | (static_cast<unsigned char>(pattern_[at_ + i]) & 0x3f);
-    }
+    const uint32_t c = code_point(pattern_.substr(at_, unit.size_bytes));
     at_ += unit.size_bytes;
     return CharSet{{c, c}};
   }
