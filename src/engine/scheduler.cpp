@@ -183,6 +183,7 @@ bool Scheduler::place(Slot& slot, const std::shared_ptr<Generation>& generation)
   slot.checkpoints.push_back(n_prompt);
   generation->begin(n_cached);
   if (n_drawn == 0) totals_.cached_tokens += n_cached;
+  publish();  // before the caller hears of it
   if (n_cached == n_prompt) {
     generation->prompt_progress(n_prompt);
     if (n_drawn == 0) {
