@@ -48,8 +48,11 @@ class Backend {
   [[nodiscard]] virtual bool needs_object_arguments() const = 0;
   /// The template shows the model how tools are called, in a form that is understood (see messages.h).
   [[nodiscard]] virtual bool writes_tool_calls() const = 0;
-  /// How calls and thoughts are written; what a prompt says about them is left out.
-  [[nodiscard]] virtual AnswerHabits answer_habits() const { return {.writes_calls = writes_tool_calls()}; }
+  /// How calls and thoughts are written by a template that is given `kwargs`, which may choose the form; what
+  /// a prompt says about them is left out.
+  [[nodiscard]] virtual AnswerHabits answer_habits(const Json& /*kwargs*/) {
+    return {.writes_calls = writes_tool_calls()};
+  }
   /// nullptr: answers cannot be constrained.
   [[nodiscard]] virtual OutputGrammars* output_grammars() { return nullptr; }
   /// As text::Tokenizer::encode.

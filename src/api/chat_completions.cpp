@@ -26,7 +26,7 @@ ApiResult<OutputGrammars::Made> output_grammar(Backend& backend, const ChatReque
     if (!asked) return OutputGrammars::Made{};
     return tl::unexpected(bad_field("response_format", "constrained output is not supported here"));
   }
-  AnswerHabits habits = backend.answer_habits();
+  AnswerHabits habits = backend.answer_habits(request.kwargs);
   habits.inside_thought = chat::opens_reasoning(prompt);
   habits.thought_is_over = ends_with_thought(prompt);
   return grammars->get(request.output, request.tools, request.parallel_tool_calls, habits);

@@ -37,8 +37,7 @@ EngineBackend::EngineBackend(std::unique_ptr<engine::Engine> engine,
       info_(describe(*engine_, std::move(name), std::move(template_source))),
       needs_object_arguments_(api::needs_object_arguments([this](const Json& m) { return probe(m); })),
       writes_tool_calls_(api::writes_tool_calls([this](const Json& m) { return probe(m); })) {
-  const bool json_calls = api::writes_json_calls([this](const Json& m) { return probe(m); });
-  habits_ = {.call_form = json_calls ? grammar::CallForm::kJson : grammar::CallForm::kXml,
+  habits_ = {.call_form = call_form(Json::object()),
              .writes_calls = writes_tool_calls_,
              .thinks = engine_->chat_template().find("<think>") != std::string_view::npos};
 }
@@ -51,8 +50,20 @@ OutputGrammars* EngineBackend::output_grammars() {
   return grammars_.get();
 }
 
-Result<std::string> EngineBackend::probe(const Json& messages) {
-  return template_->render(messages, nullptr, Json{{"add_generation_prompt", false}});
+Result<std::string> EngineBackend::probe(const Json& messages, Json kwargs) {
+  kwargs["add_generation_prompt"] = false;
+  return template_->render(messages, nullptr, kwargs);
+}
+
+grammar::CallForm EngineBackend::call_form(const Json& kwargs) {
+  return api::writes_json_calls([&](const Json& m) { return probe(m, kwargs); }) ? grammar::CallForm::kJson
+                                                                                 : grammar::CallForm::kXml;
+}
+
+AnswerHabits EngineBackend::answer_habits(const Json& kwargs) {
+  AnswerHabits habits = habits_;
+  if (kwargs.size() > kwargs.count("add_generation_prompt")) habits.call_form = call_form(kwargs);
+  return habits;
 }
 
 Result<chat::Rendered> EngineBackend::apply_template(const Json& messages, const Json& tools,

@@ -23,7 +23,7 @@ class EngineBackend : public Backend {
   Result<chat::Rendered> apply_template(const Json& messages, const Json& tools, const Json& kwargs) override;
   bool needs_object_arguments() const override { return needs_object_arguments_; }
   bool writes_tool_calls() const override { return writes_tool_calls_; }
-  AnswerHabits answer_habits() const override { return habits_; }
+  AnswerHabits answer_habits(const Json& kwargs) override;
   OutputGrammars* output_grammars() override;
   Result<std::vector<int32_t>> tokenize(std::string_view text, text::ParseSpecial special,
                                         std::span<const size_t> never_control) const override;
@@ -33,7 +33,9 @@ class EngineBackend : public Backend {
                                    std::stop_token stop) override;
 
  private:
-  Result<std::string> probe(const Json& messages);
+  /// A prompt of these messages, without the opening of an answer.
+  Result<std::string> probe(const Json& messages, Json kwargs = Json::object());
+  grammar::CallForm call_form(const Json& kwargs);
 
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<chat::TemplateEngine> template_;

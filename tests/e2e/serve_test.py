@@ -437,6 +437,23 @@ class LifeTest(unittest.TestCase):
         for server in list(Server.running):
             server.end()
 
+    def test_a_template_argument_chooses_the_form_of_calls(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
+            file.write("""{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}<tool_call>
+{% if form == 'json' %}{"name": "{{ c.function.name }}"}{% else %}<function={{ c.function.name }}>{% endif %}
+</tool_call>{% endfor %}{% endfor %}""")
+            file.flush()
+            server = Server("--chat-template-file", file.name)
+            request = {"messages": [{"role": "user", "content": "hello"}], "tool_choice": "required", "logprobs": True,
+                       "tools": [{"type": "function", "function": {"name": "f"}}]}
+            for form, beginning in (("json", b"<tool_call>\n{"), ("xml", b"<tool_call>\n<function=f>")):
+                choice = server.post("/v1/chat/completions", {**request, "chat_template_kwargs": {"form": form},
+                                                              "parallel_tool_calls": False})[1]["choices"][0]
+                self.assertEqual([c["function"]["name"] for c in choice["message"]["tool_calls"]], ["f"])
+                written = b"".join(bytes(token["bytes"]) for token in choice["logprobs"]["content"])
+                self.assertTrue(written.startswith(beginning), written)
+            self.assertEqual(server.stop(), 0)
+
     def test_slots_say_who_is_answered(self):
         server = Server("-c", ENDLESS)
         self.assertFalse(any(slot["is_processing"] for slot in server.get("/slots")[1]))
