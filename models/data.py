@@ -65,7 +65,27 @@ PHASES = [
     Phase(400, 384, 384, {**EVERYTHING, "far": 1, "text": 4}),
     Phase(300, 512, 1024, EVERYTHING),
     Phase(250, 512, 4096, {**EVERYTHING, "far": 1}),
-    Phase(10**9, 512, 8192, {**EVERYTHING, "copy": 4, "near": 3, "far": 1.5, "count": 0.5, "add": 0.7, "text": 4}),
+    Phase(625, 512, 8192, {**EVERYTHING, "copy": 4, "near": 3, "far": 1.5, "count": 0.5, "add": 0.7, "text": 4}),
+    Phase(
+        10**9,
+        512,
+        8192,
+        {
+            **EVERYTHING,
+            "copy": 5,
+            "look_up": 1.5,
+            "near": 4,
+            "far": 1.5,
+            "count": 0.5,
+            "add": 0.7,
+            "story": 0.4,
+            "tell": 0.4,
+            "json": 0.7,
+            "list": 0.7,
+            "call": 5,
+            "text": 4,
+        },
+    ),
 ]
 
 

@@ -14,7 +14,7 @@ ALLOWED = {
     "gguf": {"base", "quant"},
     "placement": {"base", "quant", "gguf"},
     "kernels": {"base", "quant"},
-    "calibration": {"base", "quant", "kernels", "placement"},
+    "calibration": {"base", "quant", "kernels", "placement", "vulkan"},
     "vulkan": {"base", "quant"},
     "cache": {"base", "quant"},
     "model": {"base", "quant", "gguf", "kernels", "cache"},

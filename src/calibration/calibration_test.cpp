@@ -43,13 +43,13 @@ TEST_F(Calibration, AFileKeepsTheSpeedsOfSeveralMachines) {
 
 TEST_F(Calibration, WhatIsNoSpeedFileCountsAsEmptyAndIsReplaced) {
   const std::string file = folder_ / "speeds.json";
-  for (const char* text : {"", "{", "[1]", "{\"revision\": 1}", "{\"revision\": 1, \"machines\": 3}",
-                           "{\"revision\": 99, \"machines\": [{\"cpu\": \"A processor\", \"isa\": \"avx2\", "
+  for (const char* text : {"", "{", "[1]", "{\"revision\": 2}", "{\"revision\": 2, \"machines\": 3}",
+                           "{\"revision\": 99, \"machines\": [{\"processor\": \"A processor\", \"kernels\": \"avx2\", "
                            "\"threads\": 4, \"speeds\": "
                            "{\"x\": 1}}]}",
-                           "{\"revision\": 1, \"machines\": [{\"cpu\": \"A processor\", \"isa\": \"avx2\", "
+                           "{\"revision\": 2, \"machines\": [{\"processor\": \"A processor\", \"kernels\": \"avx2\", "
                            "\"threads\": 4, \"speeds\": "
-                           "{\"x\": -1, \"y\": \"fast\", \"z\": 1e300}}, 7, {\"cpu\": 3}]}"}) {
+                           "{\"x\": -1, \"y\": \"fast\", \"z\": 1e300}}, 7, {\"processor\": 3}]}"}) {
     std::ofstream(file) << text;
     EXPECT_THAT(load_speeds(file, key_), IsEmpty()) << text;
     ASSERT_TRUE(save_speeds(file, key_, {{"decode Q4_K rows", 1e10}})) << text;

@@ -5,62 +5,24 @@
 #include <functional>
 #include <optional>
 
-#include "calibration/speed_file.h"
-
 namespace packmule::calibration {
 namespace {
 
-/// Of the products' own speed a whole prompt reaches so much (docs/performance.md, "left for later"): the
-/// rest of the time goes to the delta rule, the router, attention, SwiGLU and the sums of experts.
-constexpr double kOfProducts = 0.63;
-
-/// Speeds by name: known ones, and new ones measured when they are asked for.
-class Book {
+/// Made when the first speed is not known: it takes memory and threads.
+class HostMeasure {
  public:
-  Book(const Wanted& wanted, Isa isa, int n_threads, double seconds)
-      : wanted_(wanted), kernels_(kernels::kernels_for(isa)), n_threads_(n_threads), seconds_(seconds) {}
+  HostMeasure(const kernels::Kernels& kernels, int n_threads, double seconds)
+      : kernels_(kernels), n_threads_(n_threads), seconds_(seconds) {}
 
-  Speeds speeds;
-  Outcome outcome;
-
-  Result<double> decode(quant::Type type) {
-    return get("decode", type,
-               [](const Measure& m, const quant::Format& f, bool s) { return m.decode_bytes_s(f, s); });
-  }
-  Result<double> products(quant::Type type) {
-    return get("products", type,
-               [](const Measure& m, const quant::Format& f, bool s) { return m.multiply_adds_s(f, s); });
-  }
-  Result<double> attention() {
-    const AttentionShape& shape = wanted_.attention;
-    return get(fmt::format("attention {} {} {}x{}", quant::format_of(shape.k_type).name,
-                           quant::format_of(shape.v_type).name, shape.group, shape.head_dim),
-               [&](const Measure& m) { return m.attention_bytes_s(shape); });
-  }
-
- private:
-  template <class How>
-  Result<double> get(std::string_view what, quant::Type type, How&& how) {
-    const quant::Format& format = quant::format_of(type);
-    const bool strips = wanted_.repacked && kernels_.matmul[static_cast<size_t>(type)].strips != nullptr;
-    return get(fmt::format("{} {} {}", what, format.name, strips ? "strips" : "rows"),
-               [&](const Measure& m) { return how(m, format, strips); });
-  }
-
-  Result<double> get(const std::string& name, const std::function<double(const Measure&)>& how) {
-    if (const auto known = speeds.find(name); known != speeds.end()) {
-      ++outcome.n_known;
-      return known->second;
-    }
+  Result<double> run(const std::function<double(const Measure&)>& how) {
     if (!measure_) {
       pool_.emplace(n_threads_);
       PACKMULE_TRY(measure_, Measure::create(kernels_, *pool_, seconds_));
     }
-    ++outcome.n_measured;
-    return speeds[name] = how(*measure_);
+    return how(*measure_);
   }
 
-  const Wanted& wanted_;
+ private:
   const kernels::Kernels& kernels_;
   int n_threads_;
   double seconds_;
@@ -73,26 +35,30 @@ class Book {
 Result<Outcome> calibrate_host(const Wanted& wanted, Isa isa, int n_threads, When when,
                                const std::string& path, placement::Processor& host, double seconds_each) {
   if (when == When::kNever || wanted.weights.empty()) return Outcome{};
-  const MachineKey key{cpu_model_name(), std::string(isa_name(isa)), n_threads};
-  Book book(wanted, isa, n_threads, seconds_each);
-  if (!path.empty() && when == When::kAuto) book.speeds = load_speeds(path, key);
+  const kernels::Kernels& kernels = kernels::kernels_for(isa);
+  SpeedBook book(path, {cpu_model_name(), std::string(isa_name(isa)), n_threads}, when);
+  HostMeasure measure(kernels, n_threads, seconds_each);
 
-  for (const quant::Type type : wanted.weights) {
-    PACKMULE_TRY(const double speed, book.decode(type));
-    if (type == wanted.weights.front()) host.read_bytes_s = speed;
-    host.format_factor[static_cast<size_t>(type)] = static_cast<float>(speed / host.read_bytes_s);
-  }
-  PACKMULE_TRY(const double products, book.products(wanted.weights.front()));
-  host.multiply_add_s = kOfProducts * products;
-  PACKMULE_TRY(const double attention, book.attention());
-  const bool in_blocks = quant::format_of(wanted.attention.k_type).block_elems > 1 ||
-                         quant::format_of(wanted.attention.v_type).block_elems > 1;
-  (in_blocks ? host.cache_factor_blocks : host.cache_factor_16) = attention / host.read_bytes_s;
-
-  if (!path.empty() && book.outcome.n_measured > 0)
-    if (const Status saved = save_speeds(path, key, book.speeds); !saved)
-      book.outcome.warning = saved.error().message;
-  return book.outcome;
+  const auto with_weights = [&](std::string_view what, quant::Type type,
+                                double (Measure::*how)(const quant::Format&, bool) const) {
+    const quant::Format& format = quant::format_of(type);
+    const bool strips = wanted.repacked && kernels.matmul[static_cast<size_t>(type)].strips != nullptr;
+    return book.get(fmt::format("{} {} {}", what, format.name, strips ? "strips" : "rows"),
+                    [&] { return measure.run([&](const Measure& m) { return (m.*how)(format, strips); }); });
+  };
+  const AttentionShape& shape = wanted.attention;
+  const Gauges gauges{
+      .decode = [&](quant::Type type) { return with_weights("decode", type, &Measure::decode_bytes_s); },
+      .products = [&](quant::Type type) { return with_weights("products", type, &Measure::multiply_adds_s); },
+      .attention =
+          [&] {
+            return book.get(attention_name(shape), [&] {
+              return measure.run([&](const Measure& m) { return m.attention_bytes_s(shape); });
+            });
+          },
+  };
+  PACKMULE_TRY_STATUS(fill_in(wanted, gauges, host));
+  return book.close();
 }
 
 }  // namespace packmule::calibration

@@ -26,8 +26,8 @@ Json machines_of(const std::string& path) {
 }
 
 bool is_of(const Json& machine, const MachineKey& key) {
-  return machine.is_object() && machine.value("cpu", Json()) == key.cpu &&
-         machine.value("isa", Json()) == key.isa && machine.value("threads", Json()) == key.threads;
+  return machine.is_object() && machine.value("processor", Json()) == key.processor &&
+         machine.value("kernels", Json()) == key.kernels && machine.value("threads", Json()) == key.threads;
 }
 
 }  // namespace
@@ -51,8 +51,10 @@ Speeds load_speeds(const std::string& path, const MachineKey& key) {
 
 Status save_speeds(const std::string& path, const MachineKey& key, const Speeds& speeds) {
   Json machines = Json::array();
-  machines.push_back(
-      {{"cpu", key.cpu}, {"isa", key.isa}, {"threads", key.threads}, {"speeds", Json::object()}});
+  machines.push_back({{"processor", key.processor},
+                      {"kernels", key.kernels},
+                      {"threads", key.threads},
+                      {"speeds", Json::object()}});
   for (const auto& [name, value] : speeds) machines[0]["speeds"][name] = value;
   for (const Json& machine : machines_of(path))
     if (machine.is_object() && !is_of(machine, key) && machines.size() < kMostMachines)

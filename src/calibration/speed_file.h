@@ -1,7 +1,7 @@
-// Measured speeds, kept between runs: one JSON file, by processor, kernel variant and number of threads.
+// Measured speeds, kept between runs: one JSON file, by processor, kind of kernels and number of threads.
 //
-//   {"revision": 1, "machines": [{"cpu": "...", "isa": "avx512", "threads": 8, "speeds": {"decode Q4_K
-//   strips": 4.1e10}}]}
+//   {"revision": 2, "machines": [{"processor": "...", "kernels": "avx512", "threads": 8, "speeds": {"decode
+//   Q4_K strips": 4.1e10}}]}
 //
 // The file is a convenience: one that is damaged, of another revision or not there counts as empty, and that
 // it cannot be written is worth a warning, not an error.
@@ -15,12 +15,12 @@
 namespace packmule::calibration {
 
 /// Raised when kernels have become so much faster that older measurements mislead.
-inline constexpr int kRevision = 1;
+inline constexpr int kRevision = 2;
 
 struct MachineKey {
-  std::string cpu;  // cpu_model_name()
-  std::string isa;
-  int threads = 0;
+  std::string processor;  // cpu_model_name(), or a device and its driver
+  std::string kernels;    // isa_name(), or "vulkan"
+  int threads = 0;        // 0 for a device
   bool operator==(const MachineKey&) const = default;
 };
 

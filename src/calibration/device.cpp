@@ -1,0 +1,58 @@
+#include "calibration/device.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <utility>
+
+namespace packmule::calibration {
+
+Result<Outcome> calibrate_device(const Wanted& wanted, std::shared_ptr<vulkan::Device> device,
+                                 vulkan::Ops& ops, When when, const std::string& path,
+                                 placement::Processor& processor, const DeviceEffort& effort) {
+  if (when == When::kNever || wanted.weights.empty()) return Outcome{};
+  const vulkan::DeviceInfo& info = device->info();
+  SpeedBook book(path, {fmt::format("{}, {}", info.name, info.driver), "vulkan", 0}, when);
+  std::optional<DeviceMeasure> measure;  // made when the first speed is not known: it takes memory
+  const auto measured = [&](const std::string& name, auto&& how) {
+    return book.get(name, [&]() -> Result<double> {
+      if (!measure) {
+        PACKMULE_TRY(measure, DeviceMeasure::create(device, ops, effort));
+      }
+      return how(*measure);
+    });
+  };
+  const auto with_weights = [&](std::string_view what, quant::Type type,
+                                Result<double> (DeviceMeasure::*how)(quant::Type) const) {
+    return measured(fmt::format("{} {}", what, quant::format_of(type).name),
+                    [&](const DeviceMeasure& m) { return (m.*how)(type); });
+  };
+  const Gauges gauges{
+      .decode =
+          [&](quant::Type type) { return with_weights("decode", type, &DeviceMeasure::decode_bytes_s); },
+      .products =
+          [&](quant::Type type) { return with_weights("products", type, &DeviceMeasure::multiply_adds_s); },
+      .attention =
+          [&] {
+            return measured(attention_name(wanted.attention),
+                            [&](DeviceMeasure& m) { return m.attention_bytes_s(wanted.attention); });
+          },
+  };
+  PACKMULE_TRY_STATUS(fill_in(wanted, gauges, processor));
+  PACKMULE_TRY(processor.link_bytes_s,
+               measured("link", [](const DeviceMeasure& m) -> Result<double> { return m.link_bytes_s(); }));
+  // The file holds what happens in a second.
+  PACKMULE_TRY(const double hops, measured("hops", [](const DeviceMeasure& m) -> Result<double> {
+                 PACKMULE_TRY(const double seconds, m.hop_s());
+                 return 1 / seconds;
+               }));
+  PACKMULE_TRY(const double phases, measured("phases", [](const DeviceMeasure& m) -> Result<double> {
+                 PACKMULE_TRY(const double seconds, m.phase_s());
+                 return 1 / seconds;
+               }));
+  processor.hop_s = 1 / hops;
+  processor.phase_s = 1 / phases;
+  return book.close();
+}
+
+}  // namespace packmule::calibration
