@@ -37,17 +37,19 @@ struct Rows {
   int64_t stride = 0;
 };
 
-/// y[t] = W x[t] for n_tokens rows.
-struct MatmulArgs {
-  Weights weights;
-  Rows x, y;
-  int64_t n_tokens = 0;
-};
-
 /// Rows rounded to bytes in groups of 32: x[i] is about scales[i / 32] * codes[i]. Rows follow each other.
 struct QuantizedRows {
   Span codes;   // [n_rows, n] bytes
   Span scales;  // [n_rows, n / 32] floats
+};
+
+/// y[t] = W x[t] for n_tokens rows. With `rounded` (as many rows as x, of n_cols) it is multiplied instead of x, by
+/// integer products: only where Ops::has_int8() says so.
+struct MatmulArgs {
+  Weights weights;
+  Rows x, y;
+  int64_t n_tokens = 0;
+  QuantizedRows rounded;  // without an address: none
 };
 
 /// The same for pairs (token, slot), each with an expert of its own: y[pair] = W[ids[pair]] x[pair /
@@ -58,6 +60,7 @@ struct ExpertMatmulArgs {
   Rows x, y;
   int64_t n_pairs = 0;
   int64_t x_divisor = 1;  // pairs that share a row of x: the experts a token has, or 1
+  QuantizedRows rounded;  // as in MatmulArgs
 };
 
 /// Work space of expert_matmul for many pairs, filled by expert_sort; sizes in bytes by the functions below.
@@ -193,12 +196,9 @@ class Ops {
   /// n is a multiple of 32.
   [[nodiscard]] Status quantize(Recorder& recorder, const Rows& x, const QuantizedRows& out, int64_t n,
                                 int64_t n_rows);
-  /// Whether matvec_int8 exists for a format on this device: packed dot products, and codes that are
-  /// integers.
+  /// Whether a format can be multiplied with rounded rows on this device: packed dot products, and codes that are
+  /// integers. Their sums are exact.
   [[nodiscard]] bool has_int8(quant::Type type) const;
-  /// As matvec with the values the bytes stand for; products of bytes are summed exactly.
-  [[nodiscard]] Status matvec_int8(Recorder& recorder, const Weights& weights, const QuantizedRows& x,
-                                   const Rows& y, int64_t n_tokens);
 
   /// Every pair by itself: for few.
   [[nodiscard]] Status expert_matvec(Recorder& recorder, const ExpertMatmulArgs& args);
@@ -228,6 +228,8 @@ class Ops {
  private:
   Ops(std::shared_ptr<Device> device, Pipelines& pipelines)
       : device_(std::move(device)), pipelines_(pipelines) {}
+  [[nodiscard]] Status check(const Weights& weights, bool rounded) const;
+
   std::shared_ptr<Device> device_;
   Pipelines& pipelines_;
   Buffer tables_;

@@ -17,7 +17,7 @@ struct MatvecPush {
   float scale;
 };
 struct MatmulPush {
-  VkDeviceAddress weights, tables, x, y, tiles, pairs, begins;
+  VkDeviceAddress weights, tables, x, y, tiles, pairs, begins, x_scales;
   uint32_t n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
 };
@@ -35,13 +35,29 @@ struct QuantizePush {
   uint32_t n_groups, x_stride;
 };
 
-MatvecPush matvec_push(const Weights& w, VkDeviceAddress tables, const Rows& x, const Rows& y) {
+/// What is multiplied with weights: floats, or bytes with scales.
+struct Input {
+  VkDeviceAddress address = 0, scales = 0;
+  int64_t stride = 0;  // elements
+  bool rounded = false;
+
+  template <class Args>
+  explicit Input(const Args& args)
+      : address(args.x.span.address), stride(args.x.stride), rounded(args.rounded.codes.address != 0) {
+    if (!rounded) return;
+    address = args.rounded.codes.address;
+    scales = args.rounded.scales.address;
+    stride = args.weights.n_cols;
+  }
+};
+
+MatvecPush matvec_push(const Weights& w, VkDeviceAddress tables, const Input& x, const Rows& y) {
   return {.weights = w.span.address,
           .tables = tables,
-          .x = x.span.address,
+          .x = x.address,
           .y = y.span.address,
           .ids = 0,
-          .x_scales = 0,
+          .x_scales = x.scales,
           .n_rows = u32(w.n_rows),
           .n_cols = u32(w.n_cols),
           .row_bytes = u32(w.row_bytes()),
@@ -54,14 +70,15 @@ MatvecPush matvec_push(const Weights& w, VkDeviceAddress tables, const Rows& x, 
           .scale = w.scale};
 }
 
-MatmulPush matmul_push(const Weights& w, VkDeviceAddress tables, const Rows& x, const Rows& y) {
+MatmulPush matmul_push(const Weights& w, VkDeviceAddress tables, const Input& x, const Rows& y) {
   return {.weights = w.span.address,
           .tables = tables,
-          .x = x.span.address,
+          .x = x.address,
           .y = y.span.address,
           .tiles = 0,
           .pairs = 0,
           .begins = 0,
+          .x_scales = x.scales,
           .n_rows = u32(w.n_rows),
           .n_cols = u32(w.n_cols),
           .row_bytes = u32(w.row_bytes()),
@@ -72,14 +89,6 @@ MatmulPush matmul_push(const Weights& w, VkDeviceAddress tables, const Rows& x, 
           .n_experts = 0,
           .x_divisor = 1,
           .scale = w.scale};
-}
-
-/// Words of such a size that a shader's 32-bit index reaches every byte.
-Status check(const Weights& w) {
-  if (w.n_experts * w.expert_bytes() > kLargestArena)
-    return fail(ErrorKind::kInternal, "a matrix of {} bytes is larger than an arena",
-                w.n_experts * w.expert_bytes());
-  return {};
 }
 
 /// Tokens that share a decoded octet; each pipeline is another compilation, so only three counts.
@@ -89,17 +98,31 @@ uint32_t tokens_at_once(int64_t n_tokens) {
 
 }  // namespace
 
+/// Words of such a size that a shader's 32-bit index reaches every byte; integer products where there are
+/// any.
+Status Ops::check(const Weights& w, bool rounded) const {
+  if (w.n_experts * w.expert_bytes() > kLargestArena)
+    return fail(ErrorKind::kInternal, "a matrix of {} bytes is larger than an arena",
+                w.n_experts * w.expert_bytes());
+  if (rounded && !has_int8(w.type))
+    return fail(ErrorKind::kUnsupported, "{} has no integer products for {}", device_->info().id,
+                quant::format_of(w.type).name);
+  return {};
+}
+
 Status Ops::matmul(Recorder& recorder, const MatmulArgs& args) {
   return args.n_tokens <= kFewTokens ? matvec(recorder, args) : matmul_tiled(recorder, args);
 }
 
 Status Ops::matvec(Recorder& recorder, const MatmulArgs& args) {
-  PACKMULE_TRY_STATUS(check(args.weights));
+  const Input x(args);
+  PACKMULE_TRY_STATUS(check(args.weights, x.rounded));
   if (args.n_tokens == 0 || args.weights.n_rows == 0) return {};
   const uint32_t tokens = tokens_at_once(args.n_tokens);
   const std::array constants = {lanes_, static_cast<uint32_t>(args.weights.type), kRowsAtOnce, tokens};
-  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_matvec, constants));
-  MatvecPush push = matvec_push(args.weights, tables_.span().address, args.x, args.y);
+  PACKMULE_TRY(const Pipeline pipeline,
+               pipelines_.get(x.rounded ? Shader::k_matvec_int8 : Shader::k_matvec, constants));
+  MatvecPush push = matvec_push(args.weights, tables_.span().address, x, args.y);
   push.n_tokens = u32(args.n_tokens);
   const RowGroups rows(groups_of(args.weights.n_rows, kRowsAtOnce));
   recorder.dispatch(pipeline, push, {rows.x, groups_of(args.n_tokens, tokens), rows.z});
@@ -117,30 +140,14 @@ bool Ops::has_int8(quant::Type type) const {
   return device_->info().integer_dot && quant::format_of(type).block_elems > 1;
 }
 
-Status Ops::matvec_int8(Recorder& recorder, const Weights& weights, const QuantizedRows& x, const Rows& y,
-                        int64_t n_tokens) {
-  PACKMULE_TRY_STATUS(check(weights));
-  if (!has_int8(weights.type))
-    return fail(ErrorKind::kUnsupported, "{} has no integer products for {}", device_->info().id,
-                quant::format_of(weights.type).name);
-  if (n_tokens == 0 || weights.n_rows == 0) return {};
-  const uint32_t tokens = tokens_at_once(n_tokens);
-  const std::array constants = {lanes_, static_cast<uint32_t>(weights.type), kRowsAtOnce, tokens};
-  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_matvec_int8, constants));
-  MatvecPush push = matvec_push(weights, tables_.span().address, {x.codes, weights.n_cols}, y);
-  push.x_scales = x.scales.address;
-  push.n_tokens = u32(n_tokens);
-  const RowGroups rows(groups_of(weights.n_rows, kRowsAtOnce));
-  recorder.dispatch(pipeline, push, {rows.x, groups_of(n_tokens, tokens), rows.z});
-  return {};
-}
-
 Status Ops::matmul_tiled(Recorder& recorder, const MatmulArgs& args) {
-  PACKMULE_TRY_STATUS(check(args.weights));
+  const Input x(args);
+  PACKMULE_TRY_STATUS(check(args.weights, x.rounded));
   if (args.n_tokens == 0 || args.weights.n_rows == 0) return {};
   const std::array constants = {static_cast<uint32_t>(args.weights.type)};
-  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_matmul, constants));
-  MatmulPush push = matmul_push(args.weights, tables_.span().address, args.x, args.y);
+  PACKMULE_TRY(const Pipeline pipeline,
+               pipelines_.get(x.rounded ? Shader::k_matmul_int8 : Shader::k_matmul, constants));
+  MatmulPush push = matmul_push(args.weights, tables_.span().address, x, args.y);
   push.n_tokens = u32(args.n_tokens);
   const RowGroups rows(groups_of(args.weights.n_rows, kTile));
   recorder.dispatch(pipeline, push, {rows.x, groups_of(args.n_tokens, kTile), rows.z});
@@ -148,11 +155,13 @@ Status Ops::matmul_tiled(Recorder& recorder, const MatmulArgs& args) {
 }
 
 Status Ops::expert_matvec(Recorder& recorder, const ExpertMatmulArgs& args) {
-  PACKMULE_TRY_STATUS(check(args.weights));
+  const Input x(args);
+  PACKMULE_TRY_STATUS(check(args.weights, x.rounded));
   if (args.n_pairs == 0 || args.weights.n_rows == 0) return {};
   const std::array constants = {lanes_, static_cast<uint32_t>(args.weights.type), kRowsAtOnce, 1u};
-  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_matvec, constants));
-  MatvecPush push = matvec_push(args.weights, tables_.span().address, args.x, args.y);
+  PACKMULE_TRY(const Pipeline pipeline,
+               pipelines_.get(x.rounded ? Shader::k_matvec_int8 : Shader::k_matvec, constants));
+  MatvecPush push = matvec_push(args.weights, tables_.span().address, x, args.y);
   push.ids = args.ids.address;
   push.n_experts = u32(args.weights.n_experts);
   push.n_tokens = u32(args.n_pairs);
@@ -175,11 +184,13 @@ Status Ops::expert_sort(Recorder& recorder, const Span& ids, const ExpertOrder& 
 }
 
 Status Ops::expert_matmul(Recorder& recorder, const ExpertMatmulArgs& args, const ExpertOrder& order) {
-  PACKMULE_TRY_STATUS(check(args.weights));
+  const Input x(args);
+  PACKMULE_TRY_STATUS(check(args.weights, x.rounded));
   if (args.n_pairs == 0 || args.weights.n_rows == 0) return {};
   const std::array constants = {static_cast<uint32_t>(args.weights.type)};
-  PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_matmul, constants));
-  MatmulPush push = matmul_push(args.weights, tables_.span().address, args.x, args.y);
+  PACKMULE_TRY(const Pipeline pipeline,
+               pipelines_.get(x.rounded ? Shader::k_matmul_int8 : Shader::k_matmul, constants));
+  MatmulPush push = matmul_push(args.weights, tables_.span().address, x, args.y);
   push.n_experts = u32(args.weights.n_experts);
   push.tiles = order.tiles.address;
   push.pairs = order.pairs.address;
@@ -191,7 +202,7 @@ Status Ops::expert_matmul(Recorder& recorder, const ExpertMatmulArgs& args, cons
 
 Status Ops::get_rows(Recorder& recorder, const Weights& weights, const Span& ids, const Rows& y,
                      int64_t n_tokens) {
-  PACKMULE_TRY_STATUS(check(weights));
+  PACKMULE_TRY_STATUS(check(weights, false));
   const std::array constants = {static_cast<uint32_t>(weights.type)};
   PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_get_rows, constants));
   const GetRowsPush push{weights.span.address,     tables_.span().address, ids.address,

@@ -124,6 +124,26 @@ class MatmulShader : public testing_support::ShaderTest {
     return {256, 3 * 256};
   }
 
+  /// Rows rounded by the device, and the values that the bytes stand for.
+  struct Rounded {
+    Buffer codes, scales;
+    Floats values;
+  };
+  static Rounded round(const Floats& x, int64_t n_cols) {
+    const auto n = static_cast<int64_t>(x.size());
+    const Buffer device_x = to_device(x);
+    Rounded rounded{guarded(n / 4), guarded(n / 32), {}};
+    run([&](Recorder& recorder) {
+      return ops().quantize(recorder, {device_x.span(), n_cols},
+                            {rounded.codes.span(), rounded.scales.span()}, n_cols, n / n_cols);
+    });
+    const auto codes = from_device<int8_t>(rounded.codes, x.size());
+    const Floats scales = from_device<float>(rounded.scales, x.size() / 32);
+    for (size_t i = 0; i < x.size(); ++i)
+      rounded.values.push_back(scales[i / 32] * static_cast<float>(codes[i]));
+    return rounded;
+  }
+
   using Multiply = Status (Ops::*)(Recorder&, const MatmulArgs&);
   static void expect_right(const Matrix& matrix, Multiply multiply, int64_t n_rows, int64_t n_tokens,
                            const std::string& what) {
@@ -260,7 +280,7 @@ TEST_F(MatmulShader, quantize) {
 }
 
 // ref multiplies the values that the bytes stand for, so that both must agree to float rounding.
-TEST_F(MatmulShader, matvec_int8) {
+TEST_F(MatmulShader, IntegerProducts) {
   if (!ops().has_int8(quant::Type::kQ8_0)) GTEST_SKIP() << "the device has no packed dot products";
   EXPECT_FALSE(ops().has_int8(quant::Type::kF16));
   for (const Format* format : formats_to_multiply()) {
@@ -268,27 +288,26 @@ TEST_F(MatmulShader, matvec_int8) {
     const bool several = format->type == quant::Type::kQ4_K;
     const int64_t n_cols = 3 * std::max(64, format->block_elems);
     const Matrix matrix(*format, 37, n_cols);
-    for (const int64_t n_tokens : several ? std::vector<int64_t>{1, 3, 8} : std::vector<int64_t>{1}) {
-      const Floats x = Random(8).normal(n_tokens * n_cols);
-      const Buffer device_x = to_device(x), codes = guarded(n_tokens * n_cols / 4),
-                   scales = guarded(n_tokens * n_cols / 32), y = guarded(n_tokens * 37);
-      run([&](Recorder& recorder) -> Status {
-        const QuantizedRows rounded{codes.span(), scales.span()};
-        PACKMULE_TRY_STATUS(ops().quantize(recorder, {device_x.span(), n_cols}, rounded, n_cols, n_tokens));
-        recorder.barrier();
-        return ops().matvec_int8(recorder, matrix.weights, rounded, {y.span(), 37}, n_tokens);
+    const auto expect = [&](Multiply multiply, int64_t n_tokens, std::string_view what) {
+      const Rounded x = round(Random(8).normal(n_tokens * n_cols), n_cols);
+      const Buffer y = guarded(n_tokens * 37);
+      run([&](Recorder& recorder) {
+        return (ops().*multiply)(recorder, {.weights = matrix.weights,
+                                            .y = {y.span(), 37},
+                                            .n_tokens = n_tokens,
+                                            .rounded = {x.codes.span(), x.scales.span()}});
       });
-      const auto got_codes = from_device<int8_t>(codes, x.size());
-      const Floats got_scales = from_device<float>(scales, x.size() / 32);
-      Floats values, expected;
-      for (size_t i = 0; i < x.size(); ++i)
-        values.push_back(got_scales[i / 32] * static_cast<float>(got_codes[i]));
+      Floats expected;
       std::vector<double> abs_sums;
       for (int64_t t = 0; t < n_tokens; ++t)
-        matrix.multiply(0, values.data() + t * n_cols, expected, abs_sums);
+        matrix.multiply(0, x.values.data() + t * n_cols, expected, abs_sums);
       expect_near(from_device<float>(y, expected.size()), expected, abs_sums, kTolerance,
-                  fmt::format("{}, {} tokens", format->name, n_tokens));
-    }
+                  fmt::format("{}, {} tokens, {}", format->name, n_tokens, what));
+    };
+    for (const int64_t n_tokens : several ? std::vector<int64_t>{1, 3, 8} : std::vector<int64_t>{1})
+      expect(&Ops::matvec, n_tokens, "matvec");
+    for (const int64_t n_tokens : several ? std::vector<int64_t>{1, 32, 70} : std::vector<int64_t>{33})
+      expect(&Ops::matmul_tiled, n_tokens, "tiles");
   }
 }
 
@@ -325,14 +344,20 @@ TEST_F(MatmulShader, SameBitsForAnyCompany) {
 class ExpertShader : public MatmulShader {
  protected:
   // Gate and up read a row of x for each token, down one for each pair.
-  static void expect_experts(const Format& format, int64_t n_pairs, int64_t x_divisor, bool sorted) {
-    const std::string what = fmt::format("{}, {} pairs, {} of a token, {}", format.name, n_pairs, x_divisor,
-                                         sorted ? "sorted" : "alone");
+  static void expect_experts(const Format& format, int64_t n_pairs, int64_t x_divisor, bool sorted,
+                             bool rounded = false) {
+    const std::string what = fmt::format("{}, {} pairs, {} of a token, {}{}", format.name, n_pairs, x_divisor,
+                                         sorted ? "sorted" : "alone", rounded ? ", integers" : "");
     constexpr int64_t kRows = 35, kExperts = 7;
     const int64_t n_cols = format.block_elems == 1 ? 65 : std::max(64, format.block_elems);
     const Matrix matrix(format, kRows, n_cols, kExperts);
     const int64_t n_x = (n_pairs + x_divisor - 1) / x_divisor;
-    const Floats x = Random(9).normal(n_x * n_cols);
+    Floats x = Random(9).normal(n_x * n_cols);
+    Rounded bytes;
+    if (rounded) {
+      bytes = round(x, n_cols);
+      x = bytes.values;
+    }
     std::vector<int32_t> ids;
     std::minstd_rand random(5);
     // Expert 2 gets most, 4 and 5 none.
@@ -349,7 +374,8 @@ class ExpertShader : public MatmulShader {
                                 .x = {device_x.span(), n_cols},
                                 .y = {y.span(), kRows},
                                 .n_pairs = n_pairs,
-                                .x_divisor = x_divisor};
+                                .x_divisor = x_divisor,
+                                .rounded = {bytes.codes.span(), bytes.scales.span()}};
     const Buffer begins = guarded(ExpertOrder::begins_bytes(kExperts) / 4),
                  pairs = guarded(ExpertOrder::pairs_bytes(n_pairs) / 4 + 1),
                  tiles = guarded(ExpertOrder::tiles_bytes(n_pairs, kExperts) / 4), groups = guarded(3);
@@ -366,6 +392,15 @@ class ExpertShader : public MatmulShader {
     expect_near(got, expected, abs_sums, kTolerance, what);
   }
 };
+
+TEST_F(ExpertShader, IntegerProducts) {
+  if (!ops().has_int8(quant::Type::kQ8_0)) GTEST_SKIP() << "the device has no packed dot products";
+  for (const quant::Type type : {quant::Type::kQ4_K, quant::Type::kQ6_K}) {
+    expect_experts(quant::format_of(type), 10, 10, false, true);
+    expect_experts(quant::format_of(type), 70, 1, true, true);
+    expect_experts(quant::format_of(type), 70, 10, true, true);
+  }
+}
 
 TEST_F(ExpertShader, expert_matvec) {
   for (const Format* format : formats_to_multiply()) expect_experts(*format, 10, 10, false);

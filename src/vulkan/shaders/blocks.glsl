@@ -30,6 +30,13 @@ uint octets_per_block(uint format) {
     default: return 32;
   }
 }
+/// Neighbouring octets, from a multiple of this on, that have the same scale and offset; at most 4.
+uint octets_of_a_scale(uint format) {
+  switch (format) {
+    case Q2_K: case Q3_K: case Q6_K: case IQ2_XS: case IQ2_S: case IQ1_M: case NVFP4: return 2;
+    default: return 4;
+  }
+}
 uint bytes_per_block(uint format) {
   switch (format) {
     case Q4_0: case IQ4_NL: return 18;
