@@ -17,7 +17,8 @@ ALLOWED = {
     "calibration": {"base", "quant", "kernels", "placement", "vulkan"},
     "vulkan": {"base", "quant"},
     "cache": {"base", "quant"},
-    "model": {"base", "quant", "gguf", "kernels", "cache"},
+    "runtime": {"base", "quant", "gguf", "cache", "vulkan"},
+    "model": {"base", "quant", "gguf", "kernels", "cache", "runtime", "vulkan"},
     "text": {"base", "gguf"},
     "chat": {"base"},
     "sampling": {"base"},
@@ -26,7 +27,7 @@ ALLOWED = {
     "api": {"base", "engine", "chat", "text", "sampling", "grammar"},
     "server": {"base", "api"},
     "cli": {"base", "quant", "gguf", "kernels", "cache", "model", "text", "chat", "sampling", "engine", "api",
-            "server", "placement", "calibration", "vulkan"},
+            "server", "placement", "calibration", "vulkan", "runtime"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 BOOST = re.compile(r"^\s*#\s*include\s+<boost/")

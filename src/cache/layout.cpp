@@ -44,6 +44,21 @@ int64_t Layout::n_attention_layers() const {
   return std::count(recurrent.begin(), recurrent.end(), false);
 }
 
+bool Layout::has_device_layers() const {
+  return std::find(on_device.begin(), on_device.end(), true) != on_device.end();
+}
+
+bool Layout::has_device_attention() const {
+  return kv_bytes_per_token(true) > 0;
+}
+
+int64_t Layout::kv_bytes_per_token(bool device) const {
+  int64_t n_layers = 0;
+  for (size_t layer = 0; layer < recurrent.size(); ++layer)
+    n_layers += !recurrent[layer] && is_on_device(layer) == device ? 1 : 0;
+  return n_layers > 0 ? n_layers * n_kv_heads * (k_row_bytes() + v_row_bytes()) : 0;
+}
+
 int64_t Layout::k_row_bytes() const {
   return row_bytes_of(k_type, head_dim);
 }

@@ -1,4 +1,5 @@
-// Recurrent and convolution state of all DeltaNet layers at one token of a sequence.
+// Recurrent and convolution state of all DeltaNet layers at one token of a sequence. Layers whose cache is a
+// device's have theirs there, behind the interface of device_memory.h.
 #pragma once
 
 #include <cstdint>
@@ -7,24 +8,30 @@
 
 #include "base/aligned.h"
 #include "base/result.h"
+#include "cache/device_memory.h"
 #include "cache/layout.h"
 
 namespace packmule::cache {
 
-/// Where each layer's part lies: all S, then all convolution histories.
+/// Where each layer's part lies in the memory of one side: all S, then all convolution histories.
 struct StateShape {
   int64_t state_floats = 0;           // S of a layer
   int64_t history_floats = 0;         // convolution history of a layer
-  std::vector<int64_t> mixer_number;  // per layer: how many layers of its kind come before it
-  int64_t n_recurrent = 0;            // layers
-  static std::shared_ptr<const StateShape> of(const Layout& layout);
+  std::vector<int64_t> mixer_number;  // per layer: how many layers of its kind and side come before it
+  int64_t n_recurrent = 0;            // layers of this side
+  int64_t n_attention = 0;            // layers of this side
+  static std::shared_ptr<const StateShape> of(const Layout& layout, bool device = false);
+  [[nodiscard]] int64_t total_floats() const { return n_recurrent * (state_floats + history_floats); }
 };
 
 class RecurrentState {
  public:
   RecurrentState() = default;
-  /// All zero: the state before the first token.
-  static Result<RecurrentState> allocate(std::shared_ptr<const StateShape> shape);
+  /// All zero: the state before the first token. `device` holds the part of the layers that are not the host's,
+  /// as `use` says; null when there are none.
+  static Result<RecurrentState> allocate(std::shared_ptr<const StateShape> shape,
+                                         std::shared_ptr<DeviceMemory> device = nullptr,
+                                         DeviceMemory::Use use = DeviceMemory::Use::kLive);
 
   /// S [nv, dk, dv] of a recurrent layer.
   [[nodiscard]] float* state(int layer) const {
@@ -35,15 +42,22 @@ class RecurrentState {
     return memory_.as<float>().data() + shape_->n_recurrent * shape_->state_floats +
            shape_->mixer_number[layer] * shape_->history_floats;
   }
+  /// Of the part that is the host's.
   [[nodiscard]] int64_t size_bytes() const { return static_cast<int64_t>(memory_.size_bytes()); }
+  /// The device's part; null when no layer is a device's.
+  [[nodiscard]] DeviceMemory::State* on_device() const { return device_state_.get(); }
 
   void clear();
   /// `other` has the same shape.
   void copy_from(const RecurrentState& other);
+  /// As copy_from(), but leaves `other` with contents that must not be used before clear() or copy_from().
+  void take_from(RecurrentState& other);
 
  private:
   AlignedBuffer memory_;
   std::shared_ptr<const StateShape> shape_;
+  std::shared_ptr<DeviceMemory> device_;
+  std::unique_ptr<DeviceMemory::State> device_state_;  // goes before what it was made by
 };
 
 }  // namespace packmule::cache

@@ -15,14 +15,15 @@ struct PagePool::Impl {
 
   Layout layout;
   std::shared_ptr<const StateShape> state_shape;
+  std::shared_ptr<DeviceMemory> device;
   AlignedBuffer memory;
   int64_t n_pages = 0;
-  int64_t page_bytes = 0;
+  int64_t page_bytes = 0;  // of the host's part
   std::vector<int64_t> free;  // page numbers, the next to hand out last
   std::vector<Holders> holders;
   int64_t n_kept = 0;
 
-  /// The rows of a KV head in page `page`; `layer` counts attention layers.
+  /// The rows of a KV head in page `page`; `layer` counts attention layers of the host.
   [[nodiscard]] std::byte* k_of(int64_t page, int64_t layer, int64_t kv_head) const {
     const int64_t k_bytes = kPageTokens * layout.k_row_bytes(), v_bytes = kPageTokens * layout.v_row_bytes();
     const int64_t before = layer * layout.n_kv_heads;
@@ -85,17 +86,22 @@ void HeldPages::release() {
 PagePool::PagePool(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 PagePool::~PagePool() = default;
 
-Result<std::shared_ptr<PagePool>> PagePool::create(Layout layout, int64_t capacity_tokens) {
+Result<std::shared_ptr<PagePool>> PagePool::create(Layout layout, int64_t capacity_tokens,
+                                                   std::shared_ptr<DeviceMemory> device) {
   PACKMULE_TRY_STATUS(layout.validate());
+  if (layout.has_device_layers() != (device != nullptr))
+    return fail(ErrorKind::kInternal, "a page pool with layers on a device needs its memory, and no other does");
   if (capacity_tokens < 1)
     return fail(ErrorKind::kInvalidArgument, "KV cache: expected room for at least one token, found {}",
                 capacity_tokens);
   auto impl = std::make_unique<Impl>();
-  impl->page_bytes = layout.kv_bytes_per_token() * kPageTokens;
+  impl->page_bytes = layout.kv_bytes_per_token(false) * kPageTokens;
   const int64_t n_pages = (capacity_tokens - 1) / kPageTokens + 1;
   if (impl->page_bytes > 0 && n_pages > INT64_MAX / impl->page_bytes)
     return fail(ErrorKind::kOutOfMemory, "KV cache: {} tokens of {} bytes are more than any memory holds",
-                capacity_tokens, layout.kv_bytes_per_token());
+                capacity_tokens, layout.kv_bytes_per_token(false));
+  if (device != nullptr) PACKMULE_TRY_STATUS(device->allocate_pages(n_pages));
+  impl->device = std::move(device);
   PACKMULE_TRY(impl->memory,
                AlignedBuffer::allocate(static_cast<size_t>(n_pages * impl->page_bytes), "the KV cache"));
   impl->n_pages = n_pages;
@@ -126,22 +132,23 @@ int64_t PagePool::n_kept_pages() const {
   return impl_->n_kept;
 }
 int64_t PagePool::capacity_bytes() const {
-  return impl_->n_pages * impl_->page_bytes;
+  return impl_->n_pages * kPageTokens * impl_->layout.kv_bytes_per_token();
 }
 
 Result<RecurrentState> PagePool::new_state() const {
-  return RecurrentState::allocate(impl_->state_shape);
+  return RecurrentState::allocate(impl_->state_shape, impl_->device, DeviceMemory::Use::kKept);
 }
 
 Result<std::unique_ptr<Sequence>> PagePool::new_sequence(int64_t max_tokens) {
   auto impl = std::make_unique<Sequence::Impl>();
-  PACKMULE_TRY(impl->recurrent, new_state());
+  PACKMULE_TRY(impl->recurrent,
+               RecurrentState::allocate(impl_->state_shape, impl_->device, DeviceMemory::Use::kLive));
   // Everything a sequence could ever need, so that growing it allocates nothing.
   impl->stride = impl_->n_pages;
   if (max_tokens > 0) impl->stride = std::min(impl->stride, (max_tokens - 1) / kPageTokens + 1);
   impl->pages.reserve(static_cast<size_t>(impl->stride));
   const size_t n_entries =
-      static_cast<size_t>(layout().n_attention_layers() * layout().n_kv_heads * impl->stride);
+      static_cast<size_t>(impl_->state_shape->n_attention * layout().n_kv_heads * impl->stride);
   impl->k_table.resize(n_entries);
   impl->v_table.resize(n_entries);
   return std::unique_ptr<Sequence>(new Sequence(shared_from_this(), std::move(impl)));
@@ -181,7 +188,7 @@ void Sequence::append(int64_t page) {
   const PagePool::Impl& pool = *pool_->impl_;
   const auto index = static_cast<int64_t>(impl_->pages.size());
   impl_->pages.push_back(page);
-  for (int64_t layer = 0; layer < pool.layout.n_attention_layers(); ++layer)
+  for (int64_t layer = 0; layer < pool.state_shape->n_attention; ++layer)
     for (int64_t head = 0; head < pool.layout.n_kv_heads; ++head) {
       const auto entry = static_cast<size_t>((layer * pool.layout.n_kv_heads + head) * impl_->stride + index);
       impl_->k_table[entry] = pool.k_of(page, layer, head);
@@ -218,8 +225,10 @@ Status Sequence::resume(std::span<const int64_t> pages, int64_t n_tokens, const 
   if (partial) {
     append(pool.take());
     // Rows that do not count yet are copied as well: they are written before they are read.
-    std::memcpy(pool.page_at(impl_->pages.back()), pool.page_at(pages[n_whole]),
-                static_cast<size_t>(pool.page_bytes));
+    if (pool.page_bytes > 0)
+      std::memcpy(pool.page_at(impl_->pages.back()), pool.page_at(pages[n_whole]),
+                  static_cast<size_t>(pool.page_bytes));
+    if (pool.device != nullptr) pool.device->copy_page(pages[n_whole], impl_->pages.back());
   }
   impl_->recurrent.copy_from(state);
   n_tokens_ = n_tokens;

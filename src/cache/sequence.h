@@ -7,6 +7,9 @@
 // is asked for, not in the middle of a sentence. The recurrent state of a layer is S [nv, dk, dv] in float32;
 // its convolution history the last (taps - 1) rows [channels] before the convolution, oldest first.
 //
+// Layers whose cache is on a device have their part of every page and state there (device_memory.h), in the
+// same order; k_pages(), k_row(), state() and their like are of the host's layers alone.
+//
 // Pages are counted references: a page goes back to the pool when the last sequence and the last HeldPages
 // let go of it. Rows once written never change, and a page is written by no sequence but the one that took it
 // from the pool; so whoever knows how many of its rows are his may keep a page that its writer goes on
@@ -20,6 +23,7 @@
 
 #include "base/aligned.h"
 #include "base/result.h"
+#include "cache/device_memory.h"
 #include "cache/layout.h"
 #include "cache/recurrent_state.h"
 
@@ -101,10 +105,13 @@ class Sequence {
 /// system when it is first written. Not thread-safe, like its sequences.
 class PagePool : public std::enable_shared_from_this<PagePool> {
  public:
-  static Result<std::shared_ptr<PagePool>> create(Layout layout, int64_t capacity_tokens);
+  /// `device` has the memory of the layers that the layout puts there; null when there are none.
+  static Result<std::shared_ptr<PagePool>> create(Layout layout, int64_t capacity_tokens,
+                                                  std::shared_ptr<DeviceMemory> device = nullptr);
   ~PagePool();
   /// `max_tokens`: the most it will ever hold; 0: as many as the pool.
   [[nodiscard]] Result<std::unique_ptr<Sequence>> new_sequence(int64_t max_tokens = 0);
+  /// To keep what a sequence's state is at some token.
   [[nodiscard]] Result<RecurrentState> new_state() const;
   [[nodiscard]] const Layout& layout() const;
   [[nodiscard]] int64_t capacity_tokens() const;

@@ -380,7 +380,7 @@ void Scheduler::keep(Slot& slot) {
   if (n_tokens == 0 || n_tokens == slot.kept_at) return;
   auto state = tree_.take_state();
   if (state == nullptr) return;
-  std::swap(*state, slot.sequence->recurrent());  // the sequence needs it no more
+  state->take_from(slot.sequence->recurrent());  // the sequence needs it no more
   tree_.insert(slot.generation->tokens().first(static_cast<size_t>(n_tokens)), slot.sequence->page_numbers(),
                std::move(state));
 }

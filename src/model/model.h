@@ -18,6 +18,7 @@
 #include "cache/sequence.h"
 #include "gguf/file.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 #include "model/residency.h"
 
 namespace packmule::model {
@@ -33,6 +34,8 @@ struct ModelOptions {
   /// Attention over more cached tokens is computed in spans of so many (whole pages) and put together in their
   /// order, whoever computes them: bits depend on it, not on the number of threads. Other values are for tests.
   int64_t attention_span = 4096;
+  /// What is on a graphics device; null: nothing (placement.h).
+  std::shared_ptr<const Placement> placement = nullptr;
 };
 
 enum class WantLogits { kNone, kLast, kAll };
@@ -53,7 +56,8 @@ struct Slice {
   std::span<const Mark> marks = {};
 };
 
-/// Watches a forward pass from inside; for tests and tools. Called on the calling thread.
+/// Watches a forward pass from inside; for tests and tools. Called on the calling thread. What a device computes is
+/// not seen.
 class Probe {
  public:
   virtual ~Probe() = default;
@@ -90,6 +94,10 @@ class Model {
   [[nodiscard]] int64_t weight_bytes_per_token() const;  // read for one decoded token (chosen experts only)
   [[nodiscard]] int64_t activation_bytes() const;        // buffers owned by the model
   [[nodiscard]] LoadMode load_mode() const;              // what kAuto has become
+  [[nodiscard]] int64_t device_weight_bytes() const;     // of the weights, those on the device
+  [[nodiscard]] int64_t device_bytes() const;            // of the device's memory that load() took
+  /// A pool of pages for sequences of this model, with their part on the device if there is one.
+  [[nodiscard]] Result<std::shared_ptr<cache::PagePool>> new_pool(int64_t capacity_tokens) const;
 
   /// Runs slices whose tokens number at most ubatch_size in all (more is an error, as are an unknown token id
   /// and a sequence twice). Room in each sequence is reserved first; on an error nothing has been written.
@@ -97,7 +105,8 @@ class Model {
   /// Logits of padding tokens are as computed; the sampler masks them.
   ///
   /// When `stop` is requested meanwhile, the call ends after the step at hand with kCancelled; the batch's
-  /// sequences, written in part, have been reset, and states to be kept are undefined.
+  /// sequences, written in part, have been reset, and states to be kept are undefined. So it is with any other
+  /// error while tokens are computed, which only a device can cause.
   [[nodiscard]] Result<std::span<const float>> forward(std::span<const Slice> batch, Probe* probe = nullptr,
                                                        const std::stop_token& stop = {});
 

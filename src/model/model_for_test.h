@@ -45,7 +45,7 @@ struct LoadedModel {
                                   int64_t capacity_tokens) {
     LoadedModel loaded{{}, std::move(file), std::make_unique<ThreadPool>(n_threads), nullptr, nullptr};
     PACKMULE_TRY(loaded.model, Model::load(loaded.file, options, *loaded.threads));
-    PACKMULE_TRY(loaded.pages, cache::PagePool::create(loaded.model->cache_layout(), capacity_tokens));
+    PACKMULE_TRY(loaded.pages, loaded.model->new_pool(capacity_tokens));
     return loaded;
   }
 

@@ -15,25 +15,30 @@ struct RowBlock {
   int64_t n = 0;
 };
 
+void normalise(Pass& pass, const std::vector<float>& norm, float eps) {
+  Workspace& ws = pass.ws;
+  pass.for_each_row(pass.n_rows, [&](int64_t row) {
+    pass.kernels.rms_norm(ws.x.row(row), norm.data(), eps, ws.h.n_cols, ws.h.row(row));
+    ws.h.quantize(pass.kernels, row, 0, ws.h.n_cols);
+  });
+}
+
 class InputProjections final : public Step {
  public:
-  InputProjections(const std::vector<float>& norm, float eps, const std::vector<Projection>& projections,
+  InputProjections(const std::vector<float>* norm, float eps, const std::vector<const Projection*>& projections,
                    int n_threads)
       : norm_(norm), eps_(eps) {
     int64_t total = 0;
-    for (const Projection& projection : projections) total += projection.matrix.n_rows;
+    for (const Projection* projection : projections) total += projection->matrix.n_rows;
     const int64_t block = block_rows(total, n_threads);
-    for (const Projection& projection : projections)
-      for (int64_t begin = 0; begin < projection.matrix.n_rows; begin += block)
-        blocks_.push_back({&projection, begin, std::min(block, projection.matrix.n_rows - begin)});
+    for (const Projection* projection : projections)
+      for (int64_t begin = 0; begin < projection->matrix.n_rows; begin += block)
+        blocks_.push_back({projection, begin, std::min(block, projection->matrix.n_rows - begin)});
   }
 
   void run(Pass& pass) const override {
     Workspace& ws = pass.ws;
-    pass.for_each_row(pass.n_rows, [&](int64_t row) {
-      pass.kernels.rms_norm(ws.x.row(row), norm_.data(), eps_, ws.h.n_cols, ws.h.row(row));
-      ws.h.quantize(pass.kernels, row, 0, ws.h.n_cols);
-    });
+    if (norm_ != nullptr) normalise(pass, *norm_, eps_);
     pass.pool.run(static_cast<int64_t>(blocks_.size()), [&](int64_t item, int worker) {
       const RowBlock& block = blocks_[static_cast<size_t>(item)];
       WorkerScratch& scratch = ws.workers[static_cast<size_t>(worker)];
@@ -45,9 +50,19 @@ class InputProjections final : public Step {
   }
 
  private:
-  const std::vector<float>& norm_;
+  const std::vector<float>* norm_;
   float eps_;
   std::vector<RowBlock> blocks_;
+};
+
+class NormStep final : public Step {
+ public:
+  NormStep(const std::vector<float>& norm, float eps) : norm_(norm), eps_(eps) {}
+  void run(Pass& pass) const override { normalise(pass, norm_, eps_); }
+
+ private:
+  const std::vector<float>& norm_;
+  float eps_;
 };
 
 class OutputProjection final : public Step {
@@ -146,9 +161,13 @@ void multiply(const Matrix& matrix, int64_t begin, int64_t n, const Inputs& inpu
   (matrix.in_strips ? matrix.matmul.strips : matrix.matmul.rows)(args);
 }
 
-std::unique_ptr<Step> make_input_projections(const std::vector<float>& norm, float eps,
-                                             const std::vector<Projection>& projections, int n_threads) {
+std::unique_ptr<Step> make_input_projections(const std::vector<float>* norm, float eps,
+                                             const std::vector<const Projection*>& projections, int n_threads) {
   return std::make_unique<InputProjections>(norm, eps, projections, n_threads);
+}
+
+std::unique_ptr<Step> make_norm(const std::vector<float>& norm, float eps) {
+  return std::make_unique<NormStep>(norm, eps);
 }
 
 std::unique_ptr<Step> make_output_projection(const Matrix& matrix, int n_threads) {

@@ -1,4 +1,5 @@
 // Loading a model: hyper-parameters, weights, the schedule; and running it.
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -6,6 +7,7 @@
 #include "model/delta_net.h"
 #include "model/model.h"
 #include "model/moe.h"
+#include "model/placed_schedule.h"
 #include "model/projection.h"
 #include "model/schedule.h"
 #include "model/weights.h"
@@ -38,7 +40,8 @@ WorkspaceShape shape_of(const ModelOptions& options, int n_threads, bool quantiz
           .n_logit_rows = logit_rows_of(options),
           .attention_span = options.attention_span,
           .n_threads = n_threads,
-          .quantized = quantized};
+          .quantized = quantized,
+          .placed = options.placement != nullptr};
 }
 
 cache::Layout layout_of(const Hparams& h, const ModelOptions& options) {
@@ -53,6 +56,8 @@ cache::Layout layout_of(const Hparams& h, const ModelOptions& options) {
   layout.n_v_heads = h.n_v_heads;
   layout.dk = h.dk;
   layout.dv = h.dv;
+  if (options.placement != nullptr && std::ranges::count(options.placement->caches, true) > 0)
+    layout.on_device = options.placement->caches;
   return layout;
 }
 
@@ -62,8 +67,9 @@ Schedule compile(const Hparams& h, const Weights& weights, const cache::Layout& 
   schedule.push_back(make_embedding(weights.embedding));
   for (int layer = 0; layer < h.n_layers; ++layer) {
     const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
-    const std::vector<Projection>& in = w.recurrent ? w.delta_net.in : w.attention.in;
-    schedule.push_back(make_input_projections(w.mixer_norm, h.rms_eps, in, n_threads));
+    std::vector<const Projection*> in;
+    for (const Projection& projection : w.recurrent ? w.delta_net.in : w.attention.in) in.push_back(&projection);
+    schedule.push_back(make_input_projections(&w.mixer_norm, h.rms_eps, in, n_threads));
     schedule.push_back(w.recurrent ? make_delta_rule(layer, h, w.delta_net)
                                    : make_attention(layer, h, layout, w.attention, span_tokens));
     schedule.push_back(make_output_projection(w.recurrent ? w.delta_net.out : w.attention.out, n_threads));
@@ -108,6 +114,7 @@ struct Model::Impl {
   cache::Layout layout;
   Weights weights;
   Workspace ws;
+  std::unique_ptr<PlacedModel> placed;  // null: nothing is on a device
   Schedule schedule;
   std::vector<double> inverse_frequency;
 
@@ -145,11 +152,23 @@ Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOp
   auto impl = std::make_unique<Impl>(std::move(hparams), options, pool);
   const Hparams& h = impl->hparams;
   PACKMULE_TRY_STATUS(impl->layout.validate());
-  PACKMULE_TRY(impl->weights, Weights::bind(file, h, impl->kernels, options.load_mode));
+  if (options.placement != nullptr) {
+    PACKMULE_TRY(impl->placed, PlacedModel::create(h, impl->layout, options.placement, options.ubatch_size,
+                                                   logit_rows_of(options)));
+  }
+  PACKMULE_TRY(impl->weights,
+               Weights::bind(file, h, impl->kernels, options.load_mode, options.placement.get(),
+                             impl->placed == nullptr ? nullptr : &impl->placed->weights()));
   PACKMULE_TRY(impl->ws,
                Workspace::allocate(h, shape_of(options, pool.n_threads(), impl->weights.take_quantized)));
+  if (impl->placed == nullptr) {
+    impl->schedule = compile(h, impl->weights, impl->layout, options.attention_span, pool.n_threads());
+  } else {
+    impl->schedule = impl->placed->compile(impl->weights, impl->ws, impl->kernels, options.attention_span,
+                                           pool.n_threads());
+    PACKMULE_TRY_STATUS(impl->placed->load(file));
+  }
   impl->weights.residency.load(file, pool);
-  impl->schedule = compile(h, impl->weights, impl->layout, options.attention_span, pool.n_threads());
   return std::unique_ptr<Model>(new Model(std::move(impl)));
 }
 
@@ -167,6 +186,17 @@ int64_t Model::weight_bytes_per_token() const {
 }
 int64_t Model::activation_bytes() const {
   return static_cast<int64_t>(impl_->ws.memory.size_bytes());
+}
+
+int64_t Model::device_weight_bytes() const {
+  return impl_->placed == nullptr ? 0 : impl_->placed->device_weight_bytes();
+}
+int64_t Model::device_bytes() const {
+  return impl_->placed == nullptr ? 0 : impl_->placed->device_bytes();
+}
+Result<std::shared_ptr<cache::PagePool>> Model::new_pool(int64_t capacity_tokens) const {
+  return cache::PagePool::create(impl_->layout, capacity_tokens,
+                                 impl_->placed == nullptr ? nullptr : impl_->placed->new_caches());
 }
 
 LoadMode Model::load_mode() const {
@@ -261,12 +291,20 @@ Result<std::span<const float>> Model::forward(std::span<const Slice> batch, Prob
             {impl.logit_rows.data(), impl.n_logit_rows},
             probe};
   impl.rotate(pass);
+  if (impl.placed != nullptr) PACKMULE_TRY_STATUS(impl.placed->begin(pass));
   for (const std::unique_ptr<Step>& step : impl.schedule) {
     if (stop.stop_requested()) {
+      if (impl.placed != nullptr) (void)impl.placed->finish();
       for (const SliceRows& slice : pass.slices) slice.sequence->reset();
       return fail(ErrorKind::kCancelled, "stopped while {} tokens were computed", pass.n_rows);
     }
     step->run(pass);
+    if (!pass.failure) break;
+  }
+  if (impl.placed != nullptr && pass.failure) pass.failure = impl.placed->finish();
+  if (!pass.failure) {
+    for (const SliceRows& slice : pass.slices) slice.sequence->reset();
+    return tl::unexpected(pass.failure.error());
   }
   for (const SliceRows& slice : pass.slices) slice.sequence->advance(slice.n_rows);
   return std::span<const float>(impl.ws.logits,

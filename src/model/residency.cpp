@@ -32,10 +32,11 @@ std::string_view load_mode_name(LoadMode mode) {
 }
 
 Result<Residency> Residency::create(const gguf::File& file, LoadMode mode, bool can_repack,
-                                    int64_t available_bytes) {
+                                    int64_t elsewhere_bytes, int64_t available_bytes) {
   int64_t needed = 0;
   for (const gguf::TensorInfo& tensor : file.tensors())
     needed += aligned(static_cast<int64_t>(tensor.size_bytes));
+  needed -= elsewhere_bytes;
   Residency residency;
   residency.mode_ = mode;
   if (mode == LoadMode::kAuto)

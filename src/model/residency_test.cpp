@@ -68,7 +68,7 @@ TEST(Residency, ChoosesByTheMemoryThereIs) {
   const auto file = gguf::File::open(quantized_model());
   ASSERT_TRUE(file.has_value()) << file.error().message;
   const auto chosen = [&](LoadMode mode, bool can_repack, int64_t available) {
-    const auto residency = Residency::create(*file, mode, can_repack, available);
+    const auto residency = Residency::create(*file, mode, can_repack, 0, available);
     return residency ? std::string(load_mode_name(residency->mode())) : residency.error().message;
   };
   EXPECT_EQ(chosen(LoadMode::kAuto, true, kPlenty), "repack");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <numeric>
@@ -23,16 +24,23 @@ std::string describe(const Shape& shape) {
 
 class Binder {
  public:
-  Binder(const gguf::File& file, const Hparams& h, const kernels::Kernels& kernels, Weights& weights)
-      : file_(file), h_(h), kernels_(kernels), weights_(weights) {}
+  Binder(const gguf::File& file, const Hparams& h, const kernels::Kernels& kernels, Weights& weights,
+         const Placement* placement, runtime::DeviceWeights* device)
+      : file_(file), h_(h), kernels_(kernels), weights_(weights), placement_(placement), device_(device) {}
 
   Status bind() {
     PACKMULE_TRY(weights_.embedding, matrix("token_embd", h_.hidden, h_.n_vocab, kWholeRows, kOneRow));
+    if (weights_.embedding.on_device() && weights_.embedding.scale != 1.0f)
+      return fail(ErrorKind::kUnsupported,
+                  "{}: tensor token_embd.scale: an embedding with a factor is looked up on the CPU only; leave "
+                  "token_embd.weight there",
+                  file_.path());
     PACKMULE_TRY(weights_.output_norm, vector("output_norm.weight", {h_.hidden, 1, 1}));
     if (has("output.weight")) {
       PACKMULE_TRY(weights_.output, matrix("output", h_.hidden, h_.n_vocab, kAll));
     } else {                                 // tied: the embedding's rows are read once more, as the head
       weights_.output = weights_.embedding;  // as the file has it: rows of it are decoded alone
+      PACKMULE_TRY_STATUS(place_tied_output());
       weights_.bytes_per_token += weights_.embedding.n_rows * weights_.embedding.row_bytes;
     }
     for (int64_t i = 0; i < h_.n_layers; ++i) {
@@ -44,11 +52,22 @@ class Binder {
   }
 
  private:
+  static constexpr int64_t kWordBytes = 4;
   /// A unit of single rows: never in strips.
   static constexpr int64_t kWholeRows = 1;
 
   /// How much of a tensor one token reads.
   enum Use { kAll, kOneRow, kChosenExperts };
+
+  /// The head may be where the embedding is not: then the device has a copy, or the host uses the file's.
+  Status place_tied_output() {
+    const bool on_device = placement_ != nullptr && placement_->tensors.contains("output.weight");
+    if (on_device == weights_.embedding.on_device()) return {};
+    PACKMULE_TRY(const gguf::TensorInfo* info, find("token_embd.weight", {h_.hidden, h_.n_vocab, 1}));
+    weights_.output.data = info->data;
+    weights_.output.device_item = on_device ? device_->add(*info) : -1;
+    return {};
+  }
 
   [[nodiscard]] bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
 
@@ -118,6 +137,15 @@ class Binder {
     if (matmul.rows == nullptr)
       return fail(ErrorKind::kUnsupported, "{}: tensor {}: packmule cannot multiply with type {} on {}",
                   file_.path(), info.name, info.format->name, isa_name(kernels_.isa));
+    if (placement_ != nullptr && placement_->tensors.contains(info.name)) {
+      const bool is_cut = unit != n_rows && unit != kWholeRows;
+      if (is_cut && unit * info.row_bytes() % kWordBytes != 0)
+        return fail(ErrorKind::kUnsupported,
+                    "{}: tensor {}: parts of it begin in the middle of a word, which a device cannot read; leave it "
+                    "on the CPU",
+                    file_.path(), info.name);
+      return Matrix{info.data, info.format, n_rows, n_cols, info.row_bytes(), scale, false, matmul, device_->add(info)};
+    }
     weights_.take_quantized |= matmul.takes_quantized;
     const bool in_strips = weights_.residency.mode() == LoadMode::kRepack && matmul.strips != nullptr &&
                            unit % kernels::kStripRows == 0;
@@ -140,6 +168,11 @@ class Binder {
     PACKMULE_TRY(bound.scale, scales(name, h_.n_experts));
     PACKMULE_TRY(bound.first, rows_of(*info, n_rows, n_cols, 1.0f, unit));
     bound.expert_bytes = n_rows * info->row_bytes();
+    if (bound.on_device() && std::ranges::any_of(bound.scale, [&](float s) { return s != bound.scale[0]; }))
+      return fail(ErrorKind::kUnsupported,
+                  "{}: tensor {}.scale: experts with factors of their own are computed on the CPU only; leave "
+                  "{}.weight there",
+                  file_.path(), name, name);
     count(*info, kChosenExperts);
     return bound;
   }
@@ -248,15 +281,21 @@ class Binder {
   const Hparams& h_;
   const kernels::Kernels& kernels_;
   Weights& weights_;
+  const Placement* placement_;  // null: everything is on the host
+  runtime::DeviceWeights* device_;
 };
 
 }  // namespace
 
 Result<Weights> Weights::bind(const gguf::File& file, const Hparams& hparams, const kernels::Kernels& kernels,
-                              LoadMode load_mode) {
+                              LoadMode load_mode, const Placement* placement, runtime::DeviceWeights* device) {
   Weights weights;
-  PACKMULE_TRY(weights.residency, Residency::create(file, load_mode, kernels.isa != Isa::kRef));
-  PACKMULE_TRY_STATUS(Binder(file, hparams, kernels, weights).bind());
+  int64_t elsewhere = 0;
+  if (placement != nullptr)
+    for (const gguf::TensorInfo& tensor : file.tensors())
+      if (placement->tensors.contains(tensor.name)) elsewhere += static_cast<int64_t>(tensor.size_bytes);
+  PACKMULE_TRY(weights.residency, Residency::create(file, load_mode, kernels.isa != Isa::kRef, elsewhere));
+  PACKMULE_TRY_STATUS(Binder(file, hparams, kernels, weights, placement, device).bind());
   return weights;
 }
 

@@ -1,6 +1,6 @@
 // The tensors of a qwen3next file, found by name, checked for shape and type, and cut into the matrices that
 // the forward pass multiplies with. Small vectors are copied; matrices point to where the load mode
-// has them (residency.h).
+// has them (residency.h), or name their tensor among a device's weights.
 //
 // Shapes are [rows, cols] here: a GGUF tensor {ne0, ne1} is a matrix of ne1 rows of ne0 elements. Differences
 // between file layouts (ssm_in or attn_qkv + attn_gate, fused expert tensors, fused q/k/v, tied output) end
@@ -15,8 +15,10 @@
 #include "gguf/file.h"
 #include "kernels/kernels.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 #include "model/residency.h"
 #include "quant/format.h"
+#include "runtime/device_weights.h"
 
 namespace packmule::model {
 
@@ -29,10 +31,14 @@ struct Matrix {
   float scale = 1.0f;      // every product is multiplied by it
   bool in_strips = false;  // rows are interleaved (kernels/strip_layout.h)
   kernels::Matmul matmul;
+  int device_item = -1;       // its tensor in runtime::DeviceWeights; -1: it is the host's
+  int64_t device_offset = 0;  // of row 0 in the tensor, in bytes
 
+  [[nodiscard]] bool on_device() const { return device_item >= 0; }
   [[nodiscard]] Matrix rows(int64_t begin, int64_t n) const {
     Matrix part = *this;
     part.data += begin * row_bytes;
+    part.device_offset += begin * row_bytes;
     part.n_rows = n;
     return part;
   }
@@ -43,6 +49,7 @@ struct ExpertMatrices {
   Matrix first;              // of expert 0; its scale is not used
   int64_t expert_bytes = 0;  // from one expert to the next
   std::vector<float> scale;  // [n_experts]
+  [[nodiscard]] bool on_device() const { return first.on_device(); }
   [[nodiscard]] Matrix of(int64_t expert) const {
     Matrix matrix = first;
     matrix.data += expert * expert_bytes;
@@ -126,9 +133,11 @@ struct Weights {
   Residency residency;  // the memory that matrices point into, unless it is the file's
 
   /// An error names the tensor, what was expected and what was found. `file` must outlive the result.
-  /// Matrices can be used after residency.load().
+  /// Matrices can be used after residency.load(), those that `placement` puts on its device (null: none) after
+  /// device->upload().
   static Result<Weights> bind(const gguf::File& file, const Hparams& hparams, const kernels::Kernels& kernels,
-                              LoadMode load_mode);
+                              LoadMode load_mode, const Placement* placement = nullptr,
+                              runtime::DeviceWeights* device = nullptr);
 };
 
 }  // namespace packmule::model

@@ -134,6 +134,7 @@ void want_all(Arena& arena, Workspace& ws, const Hparams& h, const WorkspaceShap
   arena.want(ws.up, n_pairs, h.expert_ff);
   arena.want_quantized(ws.shared_gate, n_tokens, h.shared_ff);
   arena.want(ws.shared_up, n_tokens, h.shared_ff);
+  if (shape.placed) arena.want(ws.delta, n_tokens, h.hidden);
   arena.want(ws.cos, n_tokens, h.rope_dims / 2);
   arena.want(ws.sin, n_tokens, h.rope_dims / 2);
   // Two sequences of 262,144 tokens; threads that share more are not short of work.

@@ -94,6 +94,7 @@ struct WorkspaceShape {
   int64_t attention_span = 0;  // ModelOptions::attention_span
   int n_threads = 1;
   bool quantized = false;  // whether there are matrices that take quantized activations
+  bool placed = false;     // whether parts of the model are on a device
 };
 
 struct Workspace {
@@ -115,6 +116,7 @@ struct Workspace {
   const kernels::QuantizedGroup** pair_quantized = nullptr;  // [T * k], its quantized form
   Rows gate, up;                // [T * k, expert_ff] in that order; gate becomes silu(gate) * up
   Rows shared_gate, shared_up;  // [T, shared_ff]
+  Rows delta;                   // [T, hidden] what is added to x on the device, or came from there; if placed
 
   float* cos = nullptr;  // [T, rope_dims / 2] of each row's position
   float* sin = nullptr;

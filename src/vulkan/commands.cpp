@@ -1,5 +1,7 @@
 #include "vulkan/commands.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 namespace packmule::vulkan {
@@ -21,6 +23,14 @@ Result<Ticket> CommandList::submit() {
   PACKMULE_TRY_STATUS(device_->wait(last_));
   PACKMULE_TRY(last_, device_->submit(commands_));
   return last_;
+}
+
+Status CommandList::submit_with(CommandList& next) {
+  PACKMULE_TRY_STATUS(device_->wait(std::max(last_, next.last_)));
+  const std::array both = {commands_, next.commands_};
+  PACKMULE_TRY(last_, device_->submit(both));
+  next.last_ = last_ + 1;
+  return {};
 }
 
 Status CommandList::run() {

@@ -28,6 +28,11 @@ class CommandList {
 
   /// Runs after everything handed over before. A list that is still running is waited for first.
   [[nodiscard]] Result<Ticket> submit();
+  /// This list and then the other, in one call to the driver.
+  [[nodiscard]] Status submit_with(CommandList& next);
+  /// What the last submit() gave; 0 before the first.
+  [[nodiscard]] Ticket ticket() const { return last_; }
+  [[nodiscard]] bool is_recorded() const { return commands_ != VK_NULL_HANDLE; }
   /// submit() and wait.
   [[nodiscard]] Status run();
 

@@ -1,6 +1,7 @@
 #include "vulkan/device.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "vulkan/arena_layout.h"
@@ -110,19 +111,28 @@ int64_t Device::available_bytes() const {
       .available_bytes();
 }
 
-Result<Ticket> Device::submit(VkCommandBuffer commands) {
-  const Ticket ticket = last_ticket_ + 1;
-  VkTimelineSemaphoreSubmitInfo timeline{VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO};
-  timeline.signalSemaphoreValueCount = 1;
-  timeline.pSignalSemaphoreValues = &ticket;
-  VkSubmitInfo submit{VK_STRUCTURE_TYPE_SUBMIT_INFO, &timeline};
-  submit.commandBufferCount = 1;
-  submit.pCommandBuffers = &commands;
-  submit.signalSemaphoreCount = 1;
-  submit.pSignalSemaphores = &timeline_;
-  PACKMULE_VK(table_.vkQueueSubmit(queue_, 1, &submit, VK_NULL_HANDLE));
-  last_ticket_ = ticket;
-  return ticket;
+Result<Ticket> Device::submit(std::span<const VkCommandBuffer> commands) {
+  if (submissions_left_ == 0) PACKMULE_VK(VK_ERROR_DEVICE_LOST);
+  if (submissions_left_ > 0) --submissions_left_;
+  std::array<Ticket, kMostAtOnce> tickets{};
+  std::array<VkTimelineSemaphoreSubmitInfo, kMostAtOnce> timelines{};
+  std::array<VkSubmitInfo, kMostAtOnce> submits{};
+  for (size_t i = 0; i < commands.size(); ++i) {
+    tickets[i] = last_ticket_ + 1 + i;
+    timelines[i].sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO;
+    timelines[i].signalSemaphoreValueCount = 1;
+    timelines[i].pSignalSemaphoreValues = &tickets[i];
+    submits[i].sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
+    submits[i].pNext = &timelines[i];
+    submits[i].commandBufferCount = 1;
+    submits[i].pCommandBuffers = &commands[i];
+    submits[i].signalSemaphoreCount = 1;
+    submits[i].pSignalSemaphores = &timeline_;
+  }
+  PACKMULE_VK(
+      table_.vkQueueSubmit(queue_, static_cast<uint32_t>(commands.size()), submits.data(), VK_NULL_HANDLE));
+  last_ticket_ += commands.size();
+  return tickets[0];
 }
 
 Status Device::wait(Ticket ticket) {

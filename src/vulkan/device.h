@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "vulkan/budget.h"
@@ -42,7 +43,14 @@ class Device {
   [[nodiscard]] int64_t available_bytes() const;
 
   /// Hands over a command buffer; it runs after everything handed over before.
-  [[nodiscard]] Result<Ticket> submit(VkCommandBuffer commands);
+  [[nodiscard]] Result<Ticket> submit(VkCommandBuffer commands) { return submit(std::span(&commands, 1)); }
+  /// Several in one call, one after the other, each with a ticket of its own: the first one's is returned, the
+  /// others' follow it. At most kMostAtOnce.
+  [[nodiscard]] Result<Ticket> submit(std::span<const VkCommandBuffer> commands);
+  static constexpr size_t kMostAtOnce = 2;
+  /// For tests: the device is lost after `n` more submissions, as it is when a driver resets it.
+  void lose_after(int64_t n) { submissions_left_ = n; }
+
   /// Waits until it is done. An error when the device is lost.
   [[nodiscard]] Status wait(Ticket ticket);
   [[nodiscard]] Result<bool> is_done(Ticket ticket);
@@ -62,6 +70,7 @@ class Device {
   VkCommandPool command_pool_ = VK_NULL_HANDLE;
   VkSemaphore timeline_ = VK_NULL_HANDLE;
   Ticket last_ticket_ = 0;
+  int64_t submissions_left_ = -1;  // until the device is lost; negative: it is not
 };
 
 }  // namespace packmule::vulkan

@@ -27,9 +27,12 @@ struct Weights {
   int64_t n_cols = 0;
   int64_t n_experts = 1;
   float scale = 1.0f;  // the tensor's `.scale`
+  int64_t expert_stride_bytes = 0;  // from one expert to the next; 0: they follow each other
 
   [[nodiscard]] int64_t row_bytes() const { return quant::row_bytes(quant::format_of(type), n_cols); }
-  [[nodiscard]] int64_t expert_bytes() const { return n_rows * row_bytes(); }
+  [[nodiscard]] int64_t expert_bytes() const {
+    return expert_stride_bytes > 0 ? expert_stride_bytes : n_rows * row_bytes();
+  }
 };
 
 struct Rows {
@@ -91,19 +94,22 @@ struct NormArgs {
 };
 
 enum class Elementwise : uint32_t { kSwiglu = 0, kSigmoidGate = 1, kAdd = 2 };
-/// kSwiglu: y = silu(a) b. kSigmoidGate: y = a sigmoid(b). kAdd: y = a + b. y may be a or b.
+/// kSwiglu: y = silu(a) b. kSigmoidGate: y = a sigmoid(b). kAdd: y = a + b. y may be a or b. With several heads a
+/// row has n floats of each, head_stride floats apart.
 struct ElementwiseArgs {
   Elementwise op = Elementwise::kAdd;
-  Rows a, b, y;
-  int64_t n = 0, n_rows = 0;
+  HeadRows a, b, y;
+  int64_t n = 0, n_rows = 0, n_heads = 1;
 };
 
-/// g = a_coef * softplus(a + dt_bias), beta = sigmoid(b); a and b are parts of rows with one stride.
+/// g = a_coef * softplus(a + dt_bias), beta = sigmoid(b); a and b are parts of rows with one stride. `group`: heads
+/// whose values of a (and of b) follow each other, group_stride floats from one such group to the next; 0: all.
 struct DeltaGatesArgs {
   Rows a;
   Span b, a_coef, dt_bias;
   Span g, beta;  // [n_tokens, n_heads]
   int64_t n_heads = 0, n_tokens = 0;
+  int64_t group = 0, group_stride = 0;
 };
 
 /// Rotates the first n_dims values of each head in halves, in place; cosines and sines [n_tokens, n_dims /

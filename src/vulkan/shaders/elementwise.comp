@@ -1,5 +1,5 @@
 #version 460
-// Ops without neighbours on rows of n floats, gl_WorkGroupID.y being the row. y may be a or b.
+// Ops without neighbours on n floats of a row's heads: gl_WorkGroupID.y is the row, z the head. y may be a or b.
 //   MODE 0  y = silu(a) * b            (SwiGLU)
 //   MODE 1  y = a * sigmoid(b)         (the gate of attention)
 //   MODE 2  y = a + b                  (residual)
@@ -12,15 +12,15 @@ layout(constant_id = 0) const uint MODE = 0u;
 layout(push_constant) uniform Push {
   Floats a, b;
   WritableFloats y;
-  uint n, a_stride, b_stride, y_stride;
+  uint n, a_stride, b_stride, y_stride, a_head_stride, b_head_stride, y_head_stride;
 };
 
 void main() {
-  const uint i = gl_GlobalInvocationID.x, row = gl_WorkGroupID.y;
+  const uint i = gl_GlobalInvocationID.x, row = gl_WorkGroupID.y, head = gl_WorkGroupID.z;
   if (i >= n) return;
-  const float u = a.at[row * a_stride + i], v = b.at[row * b_stride + i];
+  const float u = a.at[row * a_stride + head * a_head_stride + i], v = b.at[row * b_stride + head * b_head_stride + i];
   float value = u + v;
   if (MODE == 0u) value = silu(u) * v;
   if (MODE == 1u) value = u * sigmoid(v);
-  y.at[row * y_stride + i] = value;
+  y.at[row * y_stride + head * y_head_stride + i] = value;
 }

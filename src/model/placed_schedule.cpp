@@ -1,0 +1,113 @@
+#include "model/placed_schedule.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "model/device_limits.h"
+#include "model/placed_layers.h"
+#include "vulkan/upload.h"
+
+namespace packmule::model {
+namespace {
+
+int64_t n_pages_of(int64_t n_tokens) {
+  return (n_tokens + cache::kPageTokens - 1) / cache::kPageTokens;
+}
+
+/// Page table entries for sequences that are as long as the context allows; a table that is too small grows.
+int64_t page_entries(const Placement& placement) {
+  constexpr int64_t kLeast = 256;
+  return std::max(kLeast, 2 * n_pages_of(placement.n_ctx) + placement.n_sequences);
+}
+
+}  // namespace
+
+PlacedModel::PlacedModel(const Hparams& h, const cache::Layout& layout,
+                         std::shared_ptr<const Placement> placement, int64_t n_tokens, int64_t n_logits)
+    : h_(h),
+      layout_(layout),
+      placement_(std::move(placement)),
+      state_{.gpu = placement_->gpu,
+             .tables = {n_tokens, n_logits, h.rope_dims / 2, page_entries(*placement_)},
+             .n_experts_used = h.n_experts_used},
+      layers_(h, layout, n_tokens, n_logits, state_, weights_) {}
+
+Result<std::unique_ptr<PlacedModel>> PlacedModel::create(const Hparams& h, const cache::Layout& layout,
+                                                         std::shared_ptr<const Placement> placement,
+                                                         int64_t n_tokens, int64_t n_logits) {
+  if (n_tokens > kMostDeviceTokens)
+    return fail(ErrorKind::kInvalidArgument, "--ubatch-size: on a device at most {} tokens go through at once, found {}",
+                kMostDeviceTokens, n_tokens);
+  return std::unique_ptr<PlacedModel>(new PlacedModel(h, layout, std::move(placement), n_tokens, n_logits));
+}
+
+Schedule PlacedModel::compile(const Weights& weights, Workspace& ws, const kernels::Kernels& kernels,
+                              int64_t span_tokens, int n_threads) {
+  return PlacedLayers(h_, layout_, weights, ws, kernels, span_tokens, n_threads, state_, layers_).compile();
+}
+
+Status PlacedModel::load(const gguf::File& file) {
+  const runtime::Gpu& gpu = *state_.gpu;
+  PACKMULE_TRY(const int64_t weight_bytes, weights_.size_bytes(gpu));
+  PACKMULE_TRY(const int64_t value_bytes, state_.values.device_bytes(gpu));
+  // Where there is one memory for both sides, what both see is in it too: staging, and the ring of the upload.
+  const bool one_memory = gpu.device()->info().heaps.size() == 1;
+  const int64_t ring_bytes = vulkan::Uploader::kSlots * vulkan::Uploader::kSlotBytes;
+  const int64_t work_bytes = value_bytes + state_.tables.size_bytes() +
+                             (one_memory ? state_.values.staging_bytes() + state_.tables.size_bytes() + ring_bytes : 0);
+  const int64_t page_bytes =
+      n_pages_of(placement_->n_ctx) * (runtime::DeviceCaches::page_bytes(layout_) + vulkan::kArenaAlignment);
+  const int64_t state_bytes = placement_->n_sequences * runtime::DeviceCaches::state_bytes(layout_);
+  PACKMULE_TRY_STATUS(gpu.check_room(
+      weight_bytes + work_bytes + page_bytes + state_bytes,
+      fmt::format("{} of weights, {} of KV cache, {} of recurrent state, {} of work space", weight_bytes, page_bytes,
+                  state_bytes, work_bytes)));
+  PACKMULE_TRY_STATUS(weights_.allocate(gpu));
+  PACKMULE_TRY_STATUS(state_.values.allocate(gpu));
+  PACKMULE_TRY_STATUS(state_.tables.allocate(gpu));
+  device_bytes_ = weight_bytes + value_bytes + state_.tables.size_bytes();
+  return weights_.upload(gpu, file);
+}
+
+std::shared_ptr<cache::DeviceMemory> PlacedModel::new_caches() const {
+  if (!layout_.has_device_layers()) return nullptr;
+  return std::make_shared<runtime::DeviceCaches>(state_.gpu, layout_);
+}
+
+Status PlacedModel::begin(const Pass& pass) {
+  // What the last pass handed over may still read the tables, if that pass failed.
+  PACKMULE_TRY_STATUS(state_.finish());
+  runtime::DeviceBatch& batch = state_.batch;
+  batch.n_rows = pass.n_rows;
+  batch.n_logits = static_cast<int64_t>(pass.logit_rows.size());
+  batch.slices.resize(pass.slices.size());
+  const auto device_state = [](const cache::RecurrentState& state) {
+    return static_cast<const runtime::DeviceCaches::DeviceState*>(state.on_device());
+  };
+  for (size_t i = 0; i < pass.slices.size(); ++i) {
+    const SliceRows& from = pass.slices[i];
+    runtime::DeviceSlice& slice = batch.slices[i];
+    slice.row = from.row;
+    slice.n_rows = from.n_rows;
+    slice.position = from.position;
+    slice.state = device_state(from.sequence->recurrent());
+    slice.pages = from.sequence->page_numbers();
+    slice.stretches.clear();
+    int64_t begin = 0;
+    for (const Mark& mark : from.marks) {
+      slice.stretches.push_back(
+          {begin, mark.n_tokens, mark.copy_to == nullptr ? nullptr : device_state(*mark.copy_to)});
+      begin = mark.n_tokens;
+    }
+    if (begin < from.n_rows) slice.stretches.push_back({begin, from.n_rows, nullptr});
+  }
+  return state_.tables.fill(*state_.gpu, batch,
+                            {.tokens = pass.tokens,
+                             .logit_rows = pass.logit_rows,
+                             .cosines = pass.ws.cos,
+                             .sines = pass.ws.sin});
+}
+
+}  // namespace packmule::model
