@@ -16,6 +16,7 @@
 #include "base/utf8.h"
 #include "cache/sequence.h"
 #include "cli/common_flags.h"
+#include "cli/place_model.h"
 #include "cli/verbs.h"
 #include "gguf/file.h"
 #include "model/model.h"
@@ -26,6 +27,7 @@ namespace {
 
 struct BenchOptions {
   engine::EngineOptions engine;
+  PlacementFlags placement;
   std::vector<int64_t> prompt_sizes{512};
   std::vector<int64_t> generate_sizes{128};
   std::vector<int64_t> depths{0};
@@ -98,7 +100,8 @@ Status fill_cache(const model::Model& model, cache::Sequence& sequence, int64_t 
   for (int64_t token = 0; token < n; ++token) {
     for (float& value : row) value = static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
     for (int layer = 0; layer < h.n_layers; ++layer) {
-      if (h.recurrent[static_cast<size_t>(layer)]) continue;
+      // Pages of a device hold zeros at first, which is the same work.
+      if (h.recurrent[static_cast<size_t>(layer)] || layout.is_on_device(static_cast<size_t>(layer))) continue;
       for (int64_t head = 0; head < h.n_kv_heads; ++head) {
         const float* x = row.data() + head * h.head_dim;
         quant::format_of(layout.k_type).encode(x, nullptr, sequence.k_row(layer, head, token), h.head_dim);
@@ -211,6 +214,13 @@ Status bench(const BenchOptions& options) {
     return fail(ErrorKind::kInvalidArgument, "nothing to measure: -p and -n are both 0");
 
   PACKMULE_TRY_STATUS(apply_numa(options.engine.numa));
+  int64_t capacity = 0;
+  for (const Measurement& measurement : measurements)
+    capacity = std::max(capacity, measurement.depth + measurement.n_tokens);
+  engine::EngineOptions placed_options = options.engine;
+  placed_options.ctx_size = capacity;
+  PACKMULE_TRY(const std::string placed, place_model(options.placement, placed_options));
+  if (!placed.empty()) fmt::print(stderr, "{}\n", placed);
   PACKMULE_TRY(const gguf::File file, gguf::File::open(options.engine.model_path));
   ThreadPool threads(options.engine.n_threads > 0 ? options.engine.n_threads : usable_cores());
   model::ModelOptions model_options;
@@ -219,13 +229,11 @@ Status bench(const BenchOptions& options) {
   model_options.k_type = options.engine.k_type;
   model_options.v_type = options.engine.v_type;
   model_options.load_mode = options.engine.load_mode;
-  PACKMULE_TRY(const int64_t n_at_once, engine::ubatch_for(options.engine, file, model_options, threads.n_threads()));
+  model_options.placement = placed_options.placement;
+  PACKMULE_TRY(const int64_t n_at_once, engine::ubatch_for(placed_options, file, model_options, threads.n_threads()));
   model_options.ubatch_size = n_at_once;
   PACKMULE_TRY(const auto model, model::Model::load(file, model_options, threads));
-  int64_t capacity = 0;
-  for (const Measurement& measurement : measurements)
-    capacity = std::max(capacity, measurement.depth + measurement.n_tokens);
-  PACKMULE_TRY(const auto pages, cache::PagePool::create(model->cache_layout(), capacity));
+  PACKMULE_TRY(const auto pages, model->new_pool(capacity));
   PACKMULE_TRY(const auto sequence, pages->new_sequence());
 
   const std::string& name = model->hparams().name;
@@ -260,7 +268,7 @@ Status bench(const BenchOptions& options) {
 void add_bench(CLI::App& app, Action& chosen) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* verb = app.add_subcommand("bench", "Measure how fast prompts are read and answers written");
-  add_model_flags(*verb, options->engine);
+  add_model_flags(*verb, options->engine, options->placement);
   verb->add_option("-p,--n-prompt", options->prompt_sizes, "Lengths of prompts in tokens, by commas; 0: none")
       ->delimiter(',')
       ->check(CLI::Range(0, 1 << 20))

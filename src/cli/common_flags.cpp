@@ -7,13 +7,12 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/utf8.h"
 #include "cli/cache_flags.h"
-#include "cli/placement_flags.h"
+#include "cli/place_model.h"
 
 namespace packmule::cli {
 namespace {
@@ -27,20 +26,6 @@ const std::map<std::string, model::LoadMode> kLoadModes = {{"auto", model::LoadM
 
 const std::map<std::string, Numa> kNumaModes = {
     {"distribute", Numa::kDistribute}, {"isolate", Numa::kIsolate}, {"numactl", Numa::kNumactl}};
-
-/// What rules about graphics devices come to as long as packmule computes on the CPU: they are read and
-/// checked, and one line says what happens to them.
-void check_on_cpu(const PlacementFlags& flags) {
-  const auto machine = machine_of(flags, 1);
-  if (!machine) throw CLI::ValidationError(machine.error().message);
-  const auto rules = rules_of(flags, *machine);
-  if (!rules) throw CLI::ValidationError(rules.error().message);
-  if (rules->n_gpu_layers.value_or(0) > 0)
-    fmt::print(
-        stderr,
-        "note: -ngl has no effect: packmule does not compute on graphics devices yet, everything is on "
-        "the CPU ('packmule plan' shows what would go where)\n");
-}
 
 /// "1234+0.5", "1234-2", "1234-inf": a token id, and what is added to its logit.
 std::pair<int32_t, float> parse_logit_bias(const std::string& text) {
@@ -109,11 +94,15 @@ void add_engine_flags(CLI::App& verb, engine::EngineOptions& options) {
       ->check(CLI::Range(1, 1 << 20));
 }
 
-void add_model_flags(CLI::App& verb, engine::EngineOptions& options) {
+void add_placement_flags(CLI::App& verb, PlacementFlags& placement) {
+  add_rule_flags(verb, placement);
+  add_device_memory_flag(verb, placement);
+  verb.parse_complete_callback([&placement] { check_rules(placement); });
+}
+
+void add_model_flags(CLI::App& verb, engine::EngineOptions& options, PlacementFlags& placement) {
   add_engine_flags(verb, options);
-  const auto placement = std::make_shared<PlacementFlags>();
-  add_rule_flags(verb, *placement);
-  verb.parse_complete_callback([placement] { check_on_cpu(*placement); });
+  add_placement_flags(verb, placement);
 }
 
 void add_context_flag(CLI::App& verb, engine::EngineOptions& options) {

@@ -11,13 +11,17 @@
 #include <utility>
 #include <vector>
 
+#include "cli/placement_flags.h"
 #include "engine/options.h"
 #include "sampling/sampler.h"
 
 namespace packmule::cli {
 
 /// -m, -t, -b, -ub, -ctk, -ctv, and the rules of placement (-ngl, -ot ...), which are checked; accepts -fa, -tb.
-void add_model_flags(CLI::App& verb, engine::EngineOptions& options);
+/// What the rules come to is decided by place_model().
+void add_model_flags(CLI::App& verb, engine::EngineOptions& options, PlacementFlags& placement);
+/// -ngl, -ot ..., --device-memory, checked.
+void add_placement_flags(CLI::App& verb, PlacementFlags& placement);
 
 /// The same without a word about placement.
 void add_engine_flags(CLI::App& verb, engine::EngineOptions& options);

@@ -22,8 +22,9 @@ struct Parsed {
 
 Parsed parse(std::vector<std::string> args) {
   Parsed parsed;
+  PlacementFlags placement;
   CLI::App app;
-  add_model_flags(app, parsed.options);
+  add_model_flags(app, parsed.options, placement);
   add_context_flag(app, parsed.options);
   add_sampling_flags(app, parsed.sampling);
   add_parallel_flags(app, parsed.options);
@@ -144,7 +145,7 @@ TEST(CommonFlags, RefuseWithAReason) {
       {{"-ngl", "many"}, "--n-gpu-layers"},
       {{"-ot", "exps=CUDA0"}, "CUDA0"},
       {{"-ot", "(=CPU"}, "--override-tensor"},
-      {{"-dev", "GPU0"}, "there is no device"},
+      {{"-dev", "GPU9"}, "there is no device"},
       {{"-np", "0"}, "--parallel"},
       {{"-np", "65"}, "--parallel"},
       {{"-cram", "-2"}, "--cache-ram"},

@@ -14,6 +14,8 @@
 #include "base/file_map.h"
 #include "base/json.h"
 #include "cli/cache_flags.h"
+#include "cli/common_flags.h"
+#include "cli/place_model.h"
 #include "cli/verbs.h"
 #include "model/model.h"
 
@@ -28,6 +30,7 @@ struct LogitsOptions {
   int64_t ubatch_size = 512;
   quant::Type k_type = quant::Type::kF16;
   quant::Type v_type = quant::Type::kF16;
+  PlacementFlags placement;
 };
 
 /// An array of token ids, or an object that has one under "tokens".
@@ -94,15 +97,25 @@ class OutputFile {
 Status logits(const LogitsOptions& options) {
   PACKMULE_TRY(const std::vector<int32_t> tokens, read_tokens(options.tokens_path));
   PACKMULE_TRY(const gguf::File file, gguf::File::open(options.model_path));
+  engine::EngineOptions placed{.model_path = options.model_path,
+                               .n_threads = options.n_threads,
+                               .ctx_size = static_cast<int64_t>(tokens.size()),
+                               .ubatch_size = options.ubatch_size,
+                               .k_type = options.k_type,
+                               .v_type = options.v_type,
+                               .load_mode = model::LoadMode::kMmap};
+  PACKMULE_TRY(const std::string line, place_model(options.placement, placed));
+  if (!line.empty()) fmt::print(stderr, "{}\n", line);
   ThreadPool threads(options.n_threads > 0 ? options.n_threads : usable_cores());
   model::ModelOptions model_options;
   PACKMULE_TRY(model_options.isa, choose_isa());
   model_options.ubatch_size = options.ubatch_size;
   model_options.k_type = options.k_type;
   model_options.v_type = options.v_type;
+  model_options.placement = placed.placement;
   PACKMULE_TRY(const auto model, model::Model::load(file, model_options, threads));
   const auto n_tokens = static_cast<int64_t>(tokens.size());
-  PACKMULE_TRY(const auto pages, cache::PagePool::create(model->cache_layout(), n_tokens));
+  PACKMULE_TRY(const auto pages, model->new_pool(n_tokens));
   PACKMULE_TRY(const auto sequence, pages->new_sequence());
   PACKMULE_TRY(OutputFile output, OutputFile::create(options.output_path));
 
@@ -139,6 +152,7 @@ void add_logits(CLI::App& app, Action& chosen) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   add_cache_flags(*verb, options->k_type, options->v_type);
+  add_placement_flags(*verb, options->placement);
   verb->callback([options, &chosen] { chosen = [options] { return logits(*options); }; });
 }
 

@@ -11,6 +11,7 @@
 #include "base/cpu.h"
 #include "base/system_memory.h"
 #include "base/utf8.h"
+#include "vulkan/arena_layout.h"
 
 namespace packmule::cli {
 namespace {
@@ -203,6 +204,17 @@ void add_rule_flags(CLI::App& verb, PlacementFlags& flags) {
       ->group(kPlacement);
 }
 
+void add_device_memory_flag(CLI::App& verb, PlacementFlags& flags) {
+  verb.add_option_function<std::string>(
+          "--device-memory",
+          [&flags](const std::string& text) {
+            flags.device_memory_bytes = {size_or_throw("--device-memory", text)};
+          },
+          "Most of the device's memory to use, the reserve included, like 8G (default: what is free)")
+      ->type_name("SIZE")
+      ->group(kPlacement);
+}
+
 void add_machine_flags(CLI::App& verb, PlacementFlags& flags) {
   verb.add_option_function<std::string>(
           "--device-memory",
@@ -214,7 +226,8 @@ void add_machine_flags(CLI::App& verb, PlacementFlags& flags) {
               wrong("--device-memory",
                     fmt::format("expected at most {} devices", placement::kMaxProcessors - 1));
           },
-          "Imagines a device GPU0 with so much memory, like 8G; with commas several")
+          "Imagines a device GPU0 with so much memory, like 8G; with commas several. With a real --device: the most "
+          "of it to use")
       ->type_name("SIZE[,SIZE...]")
       ->group(kMachine);
   add_speeds(verb, "--device-bandwidth", flags.device_gb_s,
@@ -244,7 +257,41 @@ void add_machine_flags(CLI::App& verb, PlacementFlags& flags) {
   add_speed(verb, "--disk", flags.disk_gb_s, "GB/s of the disk (default 2)");
 }
 
-Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads) {
+Result<std::optional<vulkan::DeviceInfo>> device_of(const PlacementFlags& flags) {
+  if (flags.devices == "none") return std::nullopt;
+  const auto devices = vulkan::list_devices();
+  if (flags.devices.empty()) {
+    if (!devices) return std::nullopt;
+    for (const vulkan::DeviceInfo& device : *devices)
+      if (device.usable() && device.type == vulkan::DeviceType::kDiscrete) return device;
+    return std::nullopt;
+  }
+  if (!devices)
+    return fail(ErrorKind::kInvalidArgument, "--device: there is no device '{}': {}", printable(flags.devices, 40),
+                devices.error().message);
+  const auto named = vulkan::select_devices(*devices, flags.devices);
+  if (!named) return fail(ErrorKind::kInvalidArgument, "--device: {}", named.error().message);
+  if (named->size() > 1)
+    return fail(ErrorKind::kInvalidArgument, "--device: packmule computes on one device at a time, found {}: {}",
+                named->size(), printable(flags.devices, 80));
+  return *named->front();
+}
+
+/// As the planner sees a real device. Its speeds are not measured.
+placement::Processor processor_of(const vulkan::DeviceInfo& info, const PlacementFlags& flags) {
+  placement::Processor device = placement::default_device(0, info.memory().available_bytes());
+  device.other_name = info.id;
+  device.name = fmt::format("GPU{}", info.id.substr(info.id.find_first_of("0123456789")));
+  device.words = info.name;
+  device.total_bytes = info.memory().size_bytes;
+  if (!flags.device_memory_bytes.empty())
+    device.free_bytes = std::min(device.free_bytes, flags.device_memory_bytes.front());
+  device.max_tensor_bytes = std::min({info.max_allocation_bytes, info.max_buffer_bytes, vulkan::kLargestArena});
+  return device;
+}
+
+Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads,
+                                      const std::optional<vulkan::DeviceInfo>& real) {
   placement::Machine machine;
   machine.disk_bytes_s = flags.disk_gb_s.value_or(placement::kDefaultDiskBytesS * 1e-9) * 1e9;
   PACKMULE_TRY(const Isa isa, choose_isa());
@@ -255,14 +302,15 @@ Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads
   host.free_bytes =
       std::min(flags.host_memory_bytes.value_or(available_memory_bytes()), static_cast<int64_t>(kMostBytes));
   if (flags.host_gb_s) host.read_bytes_s = *flags.host_gb_s * 1e9;
-  const size_t n_devices = flags.device_memory_bytes.size();
+  const size_t n_devices = real ? 1 : flags.device_memory_bytes.size();
   if (n_devices == 0 &&
       !(flags.device_gb_s.empty() && flags.device_tflops.empty() && flags.pcie_gb_s.empty()))
     return fail(ErrorKind::kInvalidArgument,
                 "speeds of a device are given, but there is none; --device-memory 8G imagines one");
   for (size_t i = 0; i < n_devices; ++i) {
     placement::Processor device =
-        placement::default_device(static_cast<int>(i), flags.device_memory_bytes[i]);
+        real ? processor_of(*real, flags)
+             : placement::default_device(static_cast<int>(i), flags.device_memory_bytes[i]);
     double operations = 2 * device.multiply_add_s;
     PACKMULE_TRY_STATUS(
         take_speed(flags.device_gb_s, i, n_devices, "--device-bandwidth", 1e9, device.read_bytes_s));
@@ -271,7 +319,7 @@ Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads
     device.multiply_add_s = operations / 2;
     machine.processors.push_back(std::move(device));
   }
-  PACKMULE_TRY_STATUS(keep_named_devices(flags.devices, machine));
+  if (!real) PACKMULE_TRY_STATUS(keep_named_devices(flags.devices, machine));
   for (placement::Processor& p : machine.processors)
     p.reserve_bytes = flags.reserve_bytes.value_or(
         static_cast<int64_t>(static_cast<double>(p.free_bytes) * flags.reserve_percent / 100));

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/cpu.h"
@@ -16,6 +17,7 @@
 #include "cli/common_flags.h"
 #include "cli/placement_flags.h"
 #include "cli/plan_report.h"
+#include "cli/plan_request.h"
 #include "cli/verbs.h"
 #include "gguf/file.h"
 #include "model/hparams.h"
@@ -27,9 +29,6 @@ namespace {
 
 /// Tokens in the cache that decoding is judged at, if the context has room for them.
 constexpr int64_t kDefaultDepth = 4096;
-/// What a context or a ubatch is not cut below when advice is sought.
-constexpr int64_t kLeastContext = 2048;
-constexpr int64_t kLeastUbatch = 256;
 
 struct PlanOptions {
   engine::EngineOptions engine;
@@ -37,94 +36,6 @@ struct PlanOptions {
   SamplingFlags sampling;  // read so that they are checked; they change nothing here
   int64_t depth = kDefaultDepth;
   bool json = false;
-};
-
-placement::ModelShape shape_of(const model::Hparams& h) {
-  return {.n_layers = h.n_layers,
-          .n_file_blocks = h.n_layers + h.n_mtp_layers,
-          .recurrent = h.recurrent,
-          .n_vocab = h.n_vocab,
-          .hidden = h.hidden,
-          .n_experts = h.n_experts,
-          .n_experts_used = h.n_experts_used,
-          .expert_ff = h.expert_ff,
-          .shared_ff = h.shared_ff,
-          .n_heads = h.n_heads,
-          .head_dim = h.head_dim,
-          .in_columns = std::max(model::DeltaColumns(h).total, model::AttentionColumns(h).total),
-          .mixed_columns = std::max(h.n_v_heads * h.dv, h.n_heads * h.head_dim),
-          .state_values = h.n_v_heads * h.dk * h.dv};
-}
-
-/// What runs with some options need besides weights; the same questions as loading asks, without loading.
-class Demands {
- public:
-  Demands(const gguf::File& file, Isa isa) : file_(file), isa_(isa) {}
-
-  Result<placement::Demand> of(const engine::EngineOptions& options) const {
-    const model::ModelOptions model_options{.isa = isa_,
-                                            .ubatch_size = engine::batch_tokens(options),
-                                            .k_type = options.k_type,
-                                            .v_type = options.v_type,
-                                            .load_mode = options.load_mode,
-                                            .logit_rows = options.n_parallel};
-    PACKMULE_TRY(const model::ModelSizes sizes, model::Model::sizes(file_, model_options, options.n_threads));
-    const cache::Layout& layout = sizes.cache_layout;
-    const auto n_recurrent = static_cast<int64_t>(layout.recurrent.size()) - layout.n_attention_layers();
-    placement::Demand demand;
-    demand.n_ctx = options.ctx_size;
-    demand.ubatch = options.ubatch_size;
-    demand.n_sequences = options.n_parallel;
-    demand.kept_bytes = options.cache_ram_bytes.value_or(0);
-    demand.page_tokens = cache::kPageTokens;
-    demand.kv_row_bytes = layout.n_kv_heads * (layout.k_row_bytes() + layout.v_row_bytes());
-    demand.kv_in_blocks =
-        quant::format_of(options.k_type).block_elems > 1 || quant::format_of(options.v_type).block_elems > 1;
-    demand.state_bytes = n_recurrent > 0 ? layout.recurrent_bytes() / n_recurrent : 0;
-    demand.host_compute_bytes = sizes.activation_bytes;
-    demand.weights_in_memory =
-        options.load_mode == model::LoadMode::kCopy || options.load_mode == model::LoadMode::kRepack;
-    return demand;
-  }
-
-  /// Flags that ask for less, for the case that it does not fit.
-  std::vector<std::vector<placement::Alternative>> smaller_than(const engine::EngineOptions& options) const {
-    std::vector<std::vector<placement::Alternative>> lists;
-    const auto add = [&](std::string flags, const engine::EngineOptions& changed) {
-      if (auto demand = of(changed)) lists.back().push_back({std::move(flags), *demand});
-    };
-    engine::EngineOptions changed = options;
-    lists.emplace_back();
-    for (const auto& [type, name] :
-         {std::pair(quant::Type::kQ8_0, "q8_0"), std::pair(quant::Type::kQ4_0, "q4_0")}) {
-      changed.k_type = changed.v_type = type;
-      add(fmt::format("-ctk {} -ctv {}", name, name), changed);
-    }
-    changed = options;
-    lists.emplace_back();
-    while (changed.ctx_size / 2 >= kLeastContext) {
-      changed.ctx_size /= 2;
-      changed.ubatch_size = std::min(changed.ubatch_size, changed.ctx_size);
-      add(fmt::format("-c {}", changed.ctx_size), changed);
-    }
-    changed = options;
-    lists.emplace_back();
-    while (changed.ubatch_size / 2 >= kLeastUbatch) {
-      changed.ubatch_size /= 2;
-      add(fmt::format("-ub {}", changed.ubatch_size), changed);
-    }
-    if (options.load_mode == model::LoadMode::kCopy || options.load_mode == model::LoadMode::kRepack) {
-      changed = options;
-      changed.load_mode = model::LoadMode::kMmap;
-      lists.emplace_back();
-      add("--load-mode mmap (what memory has no room for is read from the disk)", changed);
-    }
-    return lists;
-  }
-
- private:
-  const gguf::File& file_;
-  Isa isa_;
 };
 
 /// The formats that a token's weights are read in, the one with most bytes first.
@@ -163,6 +74,17 @@ Status print(const std::string& text) {
   return {};
 }
 
+/// A real device is planned for if it is named, or if there is one to use and none is imagined.
+Result<std::optional<vulkan::DeviceInfo>> device_to_plan_for(const PlacementFlags& flags) {
+  const bool imagines = !flags.device_memory_bytes.empty();
+  if (imagines && flags.devices.empty()) return std::nullopt;
+  auto device = device_of(flags);
+  if (!device && imagines) return std::nullopt;
+  if (!device)
+    return fail(device.error().kind, "{}; 'packmule plan' can imagine one: --device-memory 8G", device.error().message);
+  return device;
+}
+
 Status plan(const PlanOptions& options) {
   PACKMULE_TRY(const Isa isa, choose_isa());
   PACKMULE_TRY(const gguf::File file, gguf::File::open(options.engine.model_path));
@@ -179,19 +101,14 @@ Status plan(const PlanOptions& options) {
   report.isa = isa_name(isa);
   placement::Request& request = report.request;
   PACKMULE_TRY(request.demand, demands.of(engine));
-  request.inventory = placement::Inventory::make(shape_of(hparams), file.tensors());
-  PACKMULE_TRY(request.machine, machine_of(options.placement, engine.n_threads));
+  request.inventory = placement::Inventory::make(model_shape(hparams), file.tensors());
+  PACKMULE_TRY(const auto device, device_to_plan_for(options.placement));
+  PACKMULE_TRY(request.machine, machine_of(options.placement, engine.n_threads, device));
   PACKMULE_TRY(report.calibration, measure_host(options.placement, hparams, engine, isa, request.inventory,
                                                 request.machine.processors[placement::kHost]));
   PACKMULE_TRY(request.rules, rules_of(options.placement, request.machine));
   request.depth = std::min(options.depth, engine.ctx_size - 1);
-  auto made = placement::plan(request);
-  if (!made && made.error().kind == ErrorKind::kOutOfMemory) {
-    // Only now: each way of asking for less is a look at the whole file.
-    request.alternatives = demands.smaller_than(engine);
-    made = placement::plan(request);
-  }
-  PACKMULE_TRY(report.plan, std::move(made));
+  PACKMULE_TRY(report.plan, plan_or_advise(request, demands, engine));
   report.rules = placement::explain(request, report.plan);
   if (!report.rules.empty()) {
     placement::Request free = request;
@@ -204,7 +121,9 @@ Status plan(const PlanOptions& options) {
 
 /// Errors of the flags among each other are errors of the command line, found before the file is opened.
 void check_together(const PlacementFlags& flags) {
-  const auto machine = machine_of(flags, 1);
+  const auto device = device_to_plan_for(flags);
+  if (!device) throw CLI::ValidationError(device.error().message);
+  const auto machine = machine_of(flags, 1, *device);
   if (!machine) throw CLI::ValidationError(machine.error().message);
   if (const auto rules = rules_of(flags, *machine); !rules) throw CLI::ValidationError(rules.error().message);
 }

@@ -134,7 +134,7 @@ TEST_F(Plan, SaysWhatFlagsOfTheCommandLineAreWrong) {
       {{"-ot", "exps"}, "PATTERN=DEVICE"},
       {{"-ot", "exps=GPU0"}, "--device-memory 8G imagines one"},
       {{"-ot", "(=CPU"}, "--override-tensor"},
-      {{"--device", "GPU0"}, "no device 'GPU0'"},
+      {{"--device", "GPU9"}, "no device 'GPU9'"},
       {{"-np", "0"}, "--parallel"},
       {{"--top-p", "2"}, "--top-p"},
   };

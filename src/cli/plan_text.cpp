@@ -87,7 +87,7 @@ class Text {
     else
       line("  speeds are defaults or what flags say, not measurements");
     if (machine_.n_devices() > 0)
-      line("  packmule does not compute on graphics devices yet: this is what would go where");
+      line("  no device has been measured, and experts of the CPU are not streamed to it yet: prompts take longer");
   }
 
   void rules() {

@@ -15,6 +15,7 @@
 #include "base/utf8.h"
 #include "cli/answer_printer.h"
 #include "cli/common_flags.h"
+#include "cli/place_model.h"
 #include "cli/conversation.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
@@ -25,6 +26,7 @@ namespace {
 
 struct RunOptions {
   engine::EngineOptions engine;
+  PlacementFlags placement;
   SamplingFlags sampling;
   std::optional<std::string> prompt;
   std::string prompt_file;
@@ -279,10 +281,13 @@ Status run(const RunOptions& options) {
   if (!prompt && options.raw)
     return fail(ErrorKind::kInvalidArgument, "--no-chat needs a prompt: give one with -p, -f or on stdin");
   std::unique_ptr<engine::Engine> engine;
+  engine::EngineOptions engine_options = options.engine;
+  PACKMULE_TRY(const std::string placed, place_model(options.placement, engine_options));
+  if (!placed.empty()) fmt::print(stderr, "{}\n", placed);
   {
     ProgressLine progress;
     progress.show("loading the model");
-    PACKMULE_TRY(engine, engine::Engine::open(options.engine, [&](double fraction) {
+    PACKMULE_TRY(engine, engine::Engine::open(engine_options, [&](double fraction) {
                    progress.show(fmt::format("loading the model: {:.0f} %", fraction * 100));
                  }));
   }
@@ -296,7 +301,7 @@ Status run(const RunOptions& options) {
 void add_run(CLI::App& app, Action& chosen) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* verb = app.add_subcommand("run", "Answer a prompt, or talk in the terminal");
-  add_model_flags(*verb, options->engine);
+  add_model_flags(*verb, options->engine, options->placement);
   add_context_flag(*verb, options->engine);
   auto* prompt = verb->add_option("-p,--prompt", options->prompt,
                                   "Prompt; without one: a conversation, or the prompt from a pipe");

@@ -17,6 +17,7 @@
 #include "chat/messages.h"
 #include "chat/template_engine.h"
 #include "cli/common_flags.h"
+#include "cli/place_model.h"
 #include "cli/server_log.h"
 #include "cli/verbs.h"
 #include "engine/engine.h"
@@ -27,6 +28,7 @@ namespace {
 
 struct ServeOptions {
   engine::EngineOptions engine;
+  PlacementFlags placement;
   SamplingFlags sampling;
   std::string host = "127.0.0.1";
   uint16_t port = 8080;
@@ -42,7 +44,10 @@ struct ServeOptions {
 
 Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, ServerLog& log) {
   const auto begin = std::chrono::steady_clock::now();
-  PACKMULE_TRY(auto engine, engine::Engine::open(options.engine));
+  engine::EngineOptions engine_options = options.engine;
+  PACKMULE_TRY(const std::string placed, place_model(options.placement, engine_options));
+  if (!placed.empty()) log.info(placed);
+  PACKMULE_TRY(auto engine, engine::Engine::open(engine_options));
   PACKMULE_TRY(const auto chosen, chat::choose_template(engine->chat_template(), options.template_path));
   if (chosen.is_fallback)
     log.warn("the model file has no chat template: using plain ChatML; name one with --chat-template-file");
@@ -126,7 +131,7 @@ void add_serve(CLI::App& app, Action& chosen) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* verb = app.add_subcommand(
       "serve", "Serve the model over HTTP (the APIs of OpenAI, Anthropic and llama-server)");
-  add_model_flags(*verb, options->engine);
+  add_model_flags(*verb, options->engine, options->placement);
   add_context_flag(*verb, options->engine);
   add_sampling_flags(*verb, options->sampling);
   options->engine.n_parallel = engine::kDefaultParallel;

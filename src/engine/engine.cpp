@@ -53,7 +53,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
                                     .k_type = options.k_type,
                                     .v_type = options.v_type,
                                     .load_mode = options.load_mode,
-                                    .logit_rows = options.n_parallel};
+                                    .logit_rows = options.n_parallel,
+                                    .placement = options.placement};
   PACKMULE_TRY(const int64_t fitting,
                ubatch_for(options, impl->file, model_options, impl->options.n_threads));
   impl->options.ubatch_size = std::min(fitting, impl->options.ctx_size);

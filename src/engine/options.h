@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -23,6 +24,7 @@ struct EngineOptions {
   quant::Type k_type = quant::Type::kF16;  // -ctk
   quant::Type v_type = quant::Type::kF16;  // -ctv
   model::LoadMode load_mode = model::LoadMode::kAuto;
+  std::shared_ptr<const model::Placement> placement = nullptr;  // what is on a graphics device; null: nothing
   Numa numa = Numa::kLeaveAlone;  // --numa
   int n_parallel = 1;             // -np: requests that are generated at the same time
   /// --cache-ram: what past conversations may take, half of it KV pages beyond those of the context, half

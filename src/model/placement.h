@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "runtime/gpu.h"
+namespace packmule::runtime {
+class Gpu;  // runtime/gpu.h: not here, so that Vulkan's headers stay below
+}
 
 namespace packmule::model {
 

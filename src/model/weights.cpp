@@ -10,6 +10,8 @@
 #include <string_view>
 #include <utility>
 
+#include "runtime/device_weights.h"
+
 namespace packmule::model {
 namespace {
 

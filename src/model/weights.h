@@ -18,7 +18,10 @@
 #include "model/placement.h"
 #include "model/residency.h"
 #include "quant/format.h"
-#include "runtime/device_weights.h"
+
+namespace packmule::runtime {
+class DeviceWeights;
+}
 
 namespace packmule::model {
 

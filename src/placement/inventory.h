@@ -31,6 +31,7 @@ struct ModelShape {
   int64_t in_columns = 0;     // widest row of a mixer's input projections
   int64_t mixed_columns = 0;  // widest row before a mixer's output projection
   int64_t state_values = 0;   // S of one DeltaNet layer, nv * dk * dv
+  int64_t n_delta_heads = 0;  // value heads of a DeltaNet layer
 };
 
 /// Where in the forward pass a tensor is used.

@@ -25,16 +25,20 @@ int64_t cache_bytes(const ModelShape& shape, const Demand& demand, int layer) {
 }
 
 int64_t device_compute_bytes(const ModelShape& shape, const Demand& demand) {
-  const int64_t n_pairs = demand.ubatch * shape.n_experts_used;
+  const int64_t n_tokens = demand.ubatch + demand.n_sequences - 1;
+  const int64_t n_pairs = n_tokens * shape.n_experts_used;
   const auto rows = [](int64_t n_rows, int64_t n_cols) { return aligned(n_rows * n_cols * kFloatBytes); };
-  // The rounded form of a row has a byte a value and a float for each 32 of them.
-  const auto rounded = [](int64_t n_rows, int64_t n_cols) { return aligned(n_rows * (n_cols + n_cols / 8)); };
-  return 2 * rows(demand.ubatch, shape.hidden) + rounded(demand.ubatch, shape.hidden) +
-         rows(demand.ubatch, shape.in_columns) + rows(demand.ubatch, shape.mixed_columns) +
-         rounded(demand.ubatch, shape.mixed_columns) + rows(demand.ubatch, shape.n_experts) +
-         3 * rows(n_pairs, 1) + 2 * rows(n_pairs, shape.expert_ff) + rounded(n_pairs, shape.expert_ff) +
-         2 * rows(demand.ubatch, shape.shared_ff) + rounded(demand.ubatch, shape.shared_ff) +
-         rows(demand.n_sequences, shape.n_vocab) + 2 * kStreamSlotBytes;
+  // Scratch: two matrices for each chunk and head of the delta rule, and parts of attention.
+  constexpr int64_t kChunk = 64, kMostChunks = 8, kMostParts = 256;
+  const int64_t n_chunks = std::min(kMostChunks, (n_tokens + kChunk - 1) / kChunk);
+  const int64_t scratch = rows(n_chunks * shape.n_delta_heads, 2 * kChunk * (kChunk + 1)) +
+                          rows(kMostParts * shape.n_heads, shape.head_dim + 2);
+  return 4 * rows(n_tokens, shape.hidden) + rows(n_tokens, shape.in_columns) +
+         2 * rows(n_tokens, shape.mixed_columns) + rows(n_tokens, shape.n_heads * shape.head_dim) +
+         2 * rows(n_tokens, shape.n_delta_heads) + rows(n_tokens, shape.n_experts) + 8 * rows(n_pairs, 1) +
+         rows(1, 8 * shape.n_experts) + 2 * rows(n_pairs, shape.expert_ff) + rows(n_pairs, shape.hidden) +
+         2 * rows(n_tokens, shape.shared_ff) + 4 * rows(n_tokens, shape.head_dim) +
+         rows(demand.n_sequences, shape.n_vocab + shape.hidden) + scratch + 2 * kStreamSlotBytes;
 }
 
 Footprints footprints(const Inventory& inventory, const Demand& demand, const Placement& placement) {

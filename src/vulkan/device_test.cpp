@@ -101,6 +101,28 @@ TEST_F(DeviceTest, AListIsRecordedOnceAndRunOften) {
   EXPECT_EQ(words[kN], 10u);
 }
 
+TEST_F(DeviceTest, TwoListsInOneCallHaveTicketsOfTheirOwn) {
+  constexpr uint32_t kN = 64;
+  const Buffer buffer = to_device(std::vector<uint32_t>(kN, 10));
+  const auto pipeline = test().pipelines->get(Shader::k_fill_test, kFillConstants);
+  ASSERT_TRUE(pipeline.has_value());
+  std::vector<CommandList> lists;
+  for (int i = 0; i < 2; ++i) {
+    auto recorder = Recorder::begin(device());
+    ASSERT_TRUE(recorder.has_value());
+    recorder->dispatch(*pipeline, FillPush{buffer.span().address, kN}, {1});
+    recorder->barrier();
+    lists.push_back(std::move(*recorder->finish()));
+  }
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(lists[0].submit_with(lists[1]).has_value());
+    EXPECT_EQ(lists[1].ticket(), lists[0].ticket() + 1);
+  }
+  ASSERT_TRUE(device()->wait(lists[0].ticket()).has_value());
+  ASSERT_TRUE(device()->wait(lists[1].ticket()).has_value());
+  EXPECT_EQ(from_device<uint32_t>(buffer, kN)[5], 10 + 6 * (3 * 5 + test().info.subgroup_size));
+}
+
 TEST_F(DeviceTest, TheNumberOfGroupsMayComeFromABuffer) {
   const Buffer buffer = to_device(std::vector<uint32_t>(256, 0));
   const Buffer groups = to_device(std::vector<uint32_t>{99, 2, 1, 1});

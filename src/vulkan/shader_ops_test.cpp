@@ -124,6 +124,29 @@ TEST_F(OpsShader, elementwise) {
   }
 }
 
+// As attention's gate: values and gates of heads in turn, in rows that hold other things too.
+TEST_F(OpsShader, elementwise_of_heads) {
+  constexpr int64_t kRows = 3, kHeads = 5, kN = 70, kPair = 2 * kN, kGateStride = kHeads * kPair + 3;
+  Random random(1);
+  Floats x = random.normal(kRows * kHeads * kN);
+  const Floats gates = random.normal(kRows * kGateStride, 4.0f);
+  const Buffer device_x = to_device(x), device_gates = to_device(gates);
+  for (int64_t row = 0; row < kRows; ++row)
+    for (int64_t head = 0; head < kHeads; ++head)
+      ref().sigmoid_gate(x.data() + (row * kHeads + head) * kN, gates.data() + row * kGateStride + head * kPair + kN, kN);
+  run([&](Recorder& recorder) {
+    return ops().elementwise(
+        recorder, {.op = Elementwise::kSigmoidGate,
+                   .a = {device_x.span(), kHeads * kN, kN},
+                   .b = {device_gates.span().part(4 * kN, device_gates.span().size_bytes - 4 * kN), kGateStride, kPair},
+                   .y = {device_x.span(), kHeads * kN, kN},
+                   .n = kN,
+                   .n_rows = kRows,
+                   .n_heads = kHeads});
+  });
+  expect_close(from_device<float>(device_x, x.size()), x, kSigmoidTolerance, kTiny);
+}
+
 // Every exponent that matters, through the sigmoid.
 TEST_F(OpsShader, SigmoidOverItsWholeRange) {
   Floats gate;
@@ -173,6 +196,37 @@ TEST_F(OpsShader, delta_gates) {
     expect_close(from_device<float>(device_g, g.size()), g, 4e-6, 16 * 0x1p-20);
     expect_close(from_device<float>(device_beta, beta.size()), beta, kSigmoidTolerance, kTiny);
   }
+}
+
+// As the projections hold them: of each key head's value heads first the b, then the a.
+TEST_F(OpsShader, delta_gates_in_groups) {
+  constexpr int64_t kGroup = 3, kGroups = 5, kN = kGroup * kGroups, kTokens = 2, kStride = 2 * kN + 1;
+  Random random(1);
+  const Floats rows = random.normal(kTokens * kStride, 8.0f), a_coef = random.uniform(kN, -16, -0.01f),
+               bias = random.normal(kN);
+  Floats g(static_cast<size_t>(kTokens * kN)), beta(g.size());
+  for (int64_t t = 0; t < kTokens; ++t)
+    for (int64_t i = 0; i < kGroups; ++i) {
+      const float* b = rows.data() + t * kStride + i * 2 * kGroup;
+      ref().delta_gates(b + kGroup, b, a_coef.data() + i * kGroup, bias.data() + i * kGroup, kGroup,
+                        g.data() + t * kN + i * kGroup, beta.data() + t * kN + i * kGroup);
+    }
+  const Buffer device_rows = to_device(rows), device_coef = to_device(a_coef), device_bias = to_device(bias),
+               device_g = guarded(kTokens * kN), device_beta = guarded(kTokens * kN);
+  run([&](Recorder& recorder) {
+    return ops().delta_gates(recorder, {.a = {device_rows.span().part(4 * kGroup, 8), kStride},
+                                        .b = device_rows.span(),
+                                        .a_coef = device_coef.span(),
+                                        .dt_bias = device_bias.span(),
+                                        .g = device_g.span(),
+                                        .beta = device_beta.span(),
+                                        .n_heads = kN,
+                                        .n_tokens = kTokens,
+                                        .group = kGroup,
+                                        .group_stride = 2 * kGroup});
+  });
+  expect_close(from_device<float>(device_g, g.size()), g, 4e-6, 16 * 0x1p-20);
+  expect_close(from_device<float>(device_beta, beta.size()), beta, kSigmoidTolerance, kTiny);
 }
 
 TEST_F(OpsShader, rope) {

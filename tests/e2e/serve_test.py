@@ -577,6 +577,35 @@ class LifeTest(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
             self.assertIn("-ngl has no effect", server.log())
 
+    def test_commands_of_llama_server_on_a_device(self):
+        """The same, on the processor posing as a graphics device where there is one."""
+        devices = subprocess.run([PACKMULE, "--list-devices"], capture_output=True, text=True, timeout=PATIENCE).stdout
+        if "PACKMULE_NO_DEVICE" in os.environ or "Vulkan0: llvmpipe" not in devices:
+            self.skipTest("no lavapipe here: " + devices)
+        both = ["--ctx-size", "2048", "--jinja", "--flash-attn", "1", "-ngl", "99", "-ctk", "q4_1", "-ctv", "q4_1",
+                "-ot", r"\.([0-1][2-9]|[2-9][0-9]|[0-9][0-9][0-9])\.ffn_(up|down|gate)_exps.=CPU",
+                "-b", "16384", "-ub", "1024", "--no-webui", "-np", "1", "--device", "Vulkan0"]
+        for sampling in (["--temp", "1.0", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.01",
+                          "--repeat-penalty", "1.0"],
+                         ["--temp", "0.7", "--top-k", "20", "--top-p", "0.8", "--min-p", "0.0"]):
+            server = Server(*both, *sampling)
+            status, answer = server.chat(max_tokens=5)
+            self.assertEqual(status, 200, answer)
+            again, second = server.chat(max_tokens=5)
+            self.assertEqual(again, 200, second)
+            self.assertEqual(server.stop(), 0)
+            self.assertRegex(server.log(), r"Vulkan0: llvmpipe.*; there: [0-9.]+ MB of weights")
+            self.assertNotIn("no effect", server.log())
+        # A rule that matches in a model of four layers, so that both sides compute; and one without room.
+        server = Server("--device", "Vulkan0", "-ngl", "99", "-c", "512", "-np", "2", "-ub", "64",
+                        "-ot", r"\.ffn_(up|down)_exps.=CPU")
+        self.assertEqual(server.chat(max_tokens=5)[0], 200)
+        self.assertEqual(server.stop(), 0)
+        refused = subprocess.run([PACKMULE, "serve", "-m", MODEL, "--port", "0", "--device", "Vulkan0", "-ngl", "99",
+                                  "--device-memory", "1M"], capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual(refused.returncode, 1, refused.stderr)
+        self.assertRegex(refused.stderr, r"error: .*does not fit, nothing was loaded: GPU0 needs")
+
     def test_wrong_flags(self):
         for flags in (["--port", "65536"], ["--temp", "warm"], ["--frob"], ["-ot", "exps=CUDA0"]):
             run = subprocess.run([PACKMULE, "serve", "-m", MODEL, *flags], capture_output=True, text=True,
