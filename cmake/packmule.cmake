@@ -36,6 +36,11 @@ function(packmule_library name)
   target_link_libraries(packmule_${name} PUBLIC ${A_LIBS})
 endfunction()
 
+# Sanitizers would judge graphics drivers, whose faults are not ours: under them programs find none.
+if(PACKMULE_SANITIZE)
+  set(packmule_test_environment ENVIRONMENT "VK_ICD_FILENAMES=/nonexistent.json")
+endif()
+
 # packmule_test(NAME SOURCES ... DEPS ... LIBS ... LABEL x TIMEOUT s): a GoogleTest binary, every TEST its own ctest
 # entry. One label at most: test discovery loses all but the first of a list. "slow" tests are not in `make test`.
 function(packmule_test name)
@@ -52,7 +57,7 @@ function(packmule_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE packmule_testing GTest::gmock GTest::gtest_main ${A_LIBS})
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-                       PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABEL}")
+                       PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABEL}" ${packmule_test_environment})
 endfunction()
 
 # packmule_fuzzer(NAME SOURCES ... DEPS ...): a libFuzzer binary with ASan and UBSan; only with PACKMULE_FUZZ. The

@@ -18,7 +18,7 @@ struct PagePool::Impl {
   std::shared_ptr<DeviceMemory> device;
   AlignedBuffer memory;
   int64_t n_pages = 0;
-  int64_t page_bytes = 0;  // of the host's part
+  int64_t page_bytes = 0;     // of the host's part
   std::vector<int64_t> free;  // page numbers, the next to hand out last
   std::vector<Holders> holders;
   int64_t n_kept = 0;
@@ -90,7 +90,8 @@ Result<std::shared_ptr<PagePool>> PagePool::create(Layout layout, int64_t capaci
                                                    std::shared_ptr<DeviceMemory> device) {
   PACKMULE_TRY_STATUS(layout.validate());
   if (layout.has_device_layers() != (device != nullptr))
-    return fail(ErrorKind::kInternal, "a page pool with layers on a device needs its memory, and no other does");
+    return fail(ErrorKind::kInternal,
+                "a page pool with layers on a device needs its memory, and no other does");
   if (capacity_tokens < 1)
     return fail(ErrorKind::kInvalidArgument, "KV cache: expected room for at least one token, found {}",
                 capacity_tokens);

@@ -234,7 +234,7 @@ Result<double> DeviceMeasure::hop_s() const {
 }
 
 Result<double> DeviceMeasure::phase_s() const {
-  const vulkan::Rows row{rows_.span(), kRows};
+  const vulkan::HeadRows row{rows_.span(), kRows};
   PACKMULE_TRY(const double seconds, seconds_of([&](vulkan::Recorder& recorder) -> Status {
                  for (int64_t i = 0; i < kPhases; ++i) {
                    PACKMULE_TRY_STATUS(ops_->elementwise(recorder, {.op = vulkan::Elementwise::kSigmoidGate,

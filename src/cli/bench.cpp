@@ -101,7 +101,8 @@ Status fill_cache(const model::Model& model, cache::Sequence& sequence, int64_t 
     for (float& value : row) value = static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
     for (int layer = 0; layer < h.n_layers; ++layer) {
       // Pages of a device hold zeros at first, which is the same work.
-      if (h.recurrent[static_cast<size_t>(layer)] || layout.is_on_device(static_cast<size_t>(layer))) continue;
+      if (h.recurrent[static_cast<size_t>(layer)] || layout.is_on_device(static_cast<size_t>(layer)))
+        continue;
       for (int64_t head = 0; head < h.n_kv_heads; ++head) {
         const float* x = row.data() + head * h.head_dim;
         quant::format_of(layout.k_type).encode(x, nullptr, sequence.k_row(layer, head, token), h.head_dim);
@@ -230,7 +231,8 @@ Status bench(const BenchOptions& options) {
   model_options.v_type = options.engine.v_type;
   model_options.load_mode = options.engine.load_mode;
   model_options.placement = placed_options.placement;
-  PACKMULE_TRY(const int64_t n_at_once, engine::ubatch_for(placed_options, file, model_options, threads.n_threads()));
+  PACKMULE_TRY(const int64_t n_at_once,
+               engine::ubatch_for(placed_options, file, model_options, threads.n_threads()));
   model_options.ubatch_size = n_at_once;
   PACKMULE_TRY(const auto model, model::Model::load(file, model_options, threads));
   PACKMULE_TRY(const auto pages, model->new_pool(capacity));

@@ -17,8 +17,8 @@
 
 namespace packmule::cli {
 
-/// -m, -t, -b, -ub, -ctk, -ctv, and the rules of placement (-ngl, -ot ...), which are checked; accepts -fa, -tb.
-/// What the rules come to is decided by place_model().
+/// -m, -t, -b, -ub, -ctk, -ctv, and the rules of placement (-ngl, -ot ...), which are checked; accepts -fa,
+/// -tb. What the rules come to is decided by place_model().
 void add_model_flags(CLI::App& verb, engine::EngineOptions& options, PlacementFlags& placement);
 /// -ngl, -ot ..., --device-memory, checked.
 void add_placement_flags(CLI::App& verb, PlacementFlags& placement);

@@ -64,7 +64,8 @@ Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptio
   if (!device) {
     if (flags.n_gpu_layers.value_or(0) == 0) return std::string();
     return std::string(
-        "note: -ngl has no effect: there is no graphics card to compute on, everything is on the CPU (--list-devices "
+        "note: -ngl has no effect: there is no graphics card to compute on, everything is on the CPU "
+        "(--list-devices "
         "shows what there is; --device takes one by name)");
   }
   PACKMULE_TRY(const Isa isa, choose_isa());
@@ -95,8 +96,9 @@ Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptio
   vulkan::MemoryPolicy policy{.reserve_bytes = there.reserve_bytes};
   if (!flags.device_memory_bytes.empty()) policy.limit_bytes = flags.device_memory_bytes.front();
   PACKMULE_TRY(placement->gpu, runtime::Gpu::open(device->id, policy));
-  std::string line = fmt::format("{}; there: {}; on the CPU: {}", placement->gpu->describe(),
-                                 tier_text(plan.footprints[kDevice]), tier_text(plan.footprints[placement::kHost]));
+  std::string line =
+      fmt::format("{}; there: {}; on the CPU: {}", placement->gpu->describe(),
+                  tier_text(plan.footprints[kDevice]), tier_text(plan.footprints[placement::kHost]));
   options.placement = std::move(placement);
   return line;
 }

@@ -8,14 +8,14 @@
 
 namespace packmule::cli {
 
-/// Errors among the flags, as errors of the command line; the file is not needed for that. Devices are asked for
-/// only if a flag means one.
+/// Errors among the flags, as errors of the command line; the file is not needed for that. Devices are asked
+/// for only if a flag means one.
 void check_rules(const PlacementFlags& flags);
 
-/// Fills in `options.placement` (null when everything is on the CPU), and what it depends on and was left open, such
-/// as the ubatch size. Returns a line for the log, which may be empty: device, driver, bytes by tier, or why rules
-/// have no effect. An error (kOutOfMemory) when it does not fit: numbers, and flags that would help. Nothing has been
-/// loaded by then.
+/// Fills in `options.placement` (null when everything is on the CPU), and what it depends on and was left
+/// open, such as the ubatch size. Returns a line for the log, which may be empty: device, driver, bytes by
+/// tier, or why rules have no effect. An error (kOutOfMemory) when it does not fit: numbers, and flags that
+/// would help. Nothing has been loaded by then.
 [[nodiscard]] Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptions& options);
 
 }  // namespace packmule::cli

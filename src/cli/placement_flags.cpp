@@ -226,7 +226,8 @@ void add_machine_flags(CLI::App& verb, PlacementFlags& flags) {
               wrong("--device-memory",
                     fmt::format("expected at most {} devices", placement::kMaxProcessors - 1));
           },
-          "Imagines a device GPU0 with so much memory, like 8G; with commas several. With a real --device: the most "
+          "Imagines a device GPU0 with so much memory, like 8G; with commas several. With a real --device: "
+          "the most "
           "of it to use")
       ->type_name("SIZE[,SIZE...]")
       ->group(kMachine);
@@ -267,13 +268,14 @@ Result<std::optional<vulkan::DeviceInfo>> device_of(const PlacementFlags& flags)
     return std::nullopt;
   }
   if (!devices)
-    return fail(ErrorKind::kInvalidArgument, "--device: there is no device '{}': {}", printable(flags.devices, 40),
-                devices.error().message);
+    return fail(ErrorKind::kInvalidArgument, "--device: there is no device '{}': {}",
+                printable(flags.devices, 40), devices.error().message);
   const auto named = vulkan::select_devices(*devices, flags.devices);
   if (!named) return fail(ErrorKind::kInvalidArgument, "--device: {}", named.error().message);
   if (named->size() > 1)
-    return fail(ErrorKind::kInvalidArgument, "--device: packmule computes on one device at a time, found {}: {}",
-                named->size(), printable(flags.devices, 80));
+    return fail(ErrorKind::kInvalidArgument,
+                "--device: packmule computes on one device at a time, found {}: {}", named->size(),
+                printable(flags.devices, 80));
   return *named->front();
 }
 
@@ -286,7 +288,8 @@ placement::Processor processor_of(const vulkan::DeviceInfo& info, const Placemen
   device.total_bytes = info.memory().size_bytes;
   if (!flags.device_memory_bytes.empty())
     device.free_bytes = std::min(device.free_bytes, flags.device_memory_bytes.front());
-  device.max_tensor_bytes = std::min({info.max_allocation_bytes, info.max_buffer_bytes, vulkan::kLargestArena});
+  device.max_tensor_bytes =
+      std::min({info.max_allocation_bytes, info.max_buffer_bytes, vulkan::kLargestArena});
   return device;
 }
 

@@ -1,8 +1,8 @@
 // The flags that say where a model goes and what machine it goes to.
 //
 // Those of llama.cpp have its names and meaning (docs/placement.md). The machine's memory is asked from the
-// system, that of a device from its driver. `plan` also imagines devices, by --device-memory. Speeds of devices
-// are defaults unless flags give others.
+// system, that of a device from its driver. `plan` also imagines devices, by --device-memory. Speeds of
+// devices are defaults unless flags give others.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -31,7 +31,7 @@ struct PlacementFlags {
   bool kv_on_host = false;
 
   std::string devices;                                        // --device: names, or "none"
-  std::vector<int64_t> device_memory_bytes;                   // one device each; of a real device the most to use
+  std::vector<int64_t> device_memory_bytes;  // one device each; of a real device the most to use
   std::vector<double> device_gb_s, device_tflops, pcie_gb_s;  // one for all devices, or one each
   std::optional<int64_t> host_memory_bytes;
   std::optional<double> host_gb_s, disk_gb_s;
@@ -48,12 +48,12 @@ void add_device_memory_flag(CLI::App& verb, PlacementFlags& flags);
 /// The machine that a plan is made for: --device-memory and the like.
 void add_machine_flags(CLI::App& verb, PlacementFlags& flags);
 
-/// The real device that the flags name; without a name the first graphics card of its own memory. None where there
-/// is no such card, or the name is "none". An error names what there is.
+/// The real device that the flags name; without a name the first graphics card of its own memory. None where
+/// there is no such card, or the name is "none". An error names what there is.
 [[nodiscard]] Result<std::optional<vulkan::DeviceInfo>> device_of(const PlacementFlags& flags);
 
-/// The machine that the flags and the system describe: with `device`, or else those that are imagined. An error
-/// names the flag.
+/// The machine that the flags and the system describe: with `device`, or else those that are imagined. An
+/// error names the flag.
 [[nodiscard]] Result<placement::Machine> machine_of(const PlacementFlags& flags, int n_threads,
                                                     const std::optional<vulkan::DeviceInfo>& device = {});
 [[nodiscard]] Result<placement::Rules> rules_of(const PlacementFlags& flags,

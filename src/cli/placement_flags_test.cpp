@@ -99,6 +99,23 @@ TEST(PlacementFlags, ChooseDevices) {
   EXPECT_EQ(machine_of(parse({"--device-memory", "8G", "-dev", "none"}).flags, 4)->n_devices(), 0);
 }
 
+TEST(PlacementFlags, LimitARealDevice) {
+  vulkan::DeviceInfo info;
+  info.id = "Vulkan1";
+  info.name = "some card";
+  info.heaps = {{.size_bytes = int64_t{12} << 30, .device_local = true, .budget_bytes = int64_t{10} << 30}};
+  info.max_allocation_bytes = info.max_buffer_bytes = int64_t{4} << 30;
+  const auto machine = machine_of(parse({"--reserve", "1G", "--device-bandwidth", "500"}).flags, 4, info).value();
+  EXPECT_EQ(machine.names(), "CPU, GPU1 (Vulkan1)");
+  EXPECT_EQ(machine.at(1).words, "some card");
+  EXPECT_EQ(machine.at(1).total_bytes, int64_t{12} << 30);
+  EXPECT_EQ(machine.at(1).budget_bytes(), int64_t{9} << 30) << "what the driver leaves, less the reserve";
+  EXPECT_EQ(machine.at(1).max_tensor_bytes, int64_t{1} << 30);
+  EXPECT_EQ(machine.at(1).read_bytes_s, 500e9);
+  EXPECT_EQ(machine_of(parse({"--device-memory", "2G", "-dev", "Vulkan1"}).flags, 4, info)->at(1).free_bytes,
+            int64_t{2} << 30);
+}
+
 TEST(PlacementFlags, NameWhatIsWrong) {
   const struct {
     std::vector<std::string> args;

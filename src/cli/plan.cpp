@@ -81,7 +81,8 @@ Result<std::optional<vulkan::DeviceInfo>> device_to_plan_for(const PlacementFlag
   auto device = device_of(flags);
   if (!device && imagines) return std::nullopt;
   if (!device)
-    return fail(device.error().kind, "{}; 'packmule plan' can imagine one: --device-memory 8G", device.error().message);
+    return fail(device.error().kind, "{}; 'packmule plan' can imagine one: --device-memory 8G",
+                device.error().message);
   return device;
 }
 

@@ -1,5 +1,5 @@
-// The planner's request for a model file and the flags of a verb: what `plan` shows and what `run`, `serve`, `bench`
-// and `logits` follow.
+// The planner's request for a model file and the flags of a verb: what `plan` shows and what `run`, `serve`,
+// `bench` and `logits` follow.
 #pragma once
 
 #include <vector>

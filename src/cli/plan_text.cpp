@@ -87,7 +87,9 @@ class Text {
     else
       line("  speeds are defaults or what flags say, not measurements");
     if (machine_.n_devices() > 0)
-      line("  no device has been measured, and experts of the CPU are not streamed to it yet: prompts take longer");
+      line(
+          "  no device has been measured, and experts of the CPU are not streamed to it yet: prompts take "
+          "longer");
   }
 
   void rules() {

@@ -1,5 +1,5 @@
-// An engine whose model is on a device, wholly or in part: slots, checkpoints and the prefix tree work as they do on
-// the CPU, and a device that is lost takes requests with it, not the engine.
+// An engine whose model is on a device, wholly or in part: slots, checkpoints and the prefix tree work as
+// they do on the CPU, and a device that is lost takes requests with it, not the engine.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,16 +17,16 @@ namespace {
 using testing::HasSubstr;
 
 /// Everything on the device but, where asked for, the experts and the KV cache.
-std::shared_ptr<model::Placement> placement(std::shared_ptr<vulkan::Device> device, bool experts_on_device,
+std::shared_ptr<model::Placement> placement(std::shared_ptr<runtime::Gpu> gpu, bool experts_on_device,
                                             bool attention_on_device) {
   auto made = std::make_shared<model::Placement>();
-  made->gpu = runtime::Gpu::create(std::move(device)).value();
+  made->gpu = std::move(gpu);
   const auto file = gguf::File::open(small_model()).value();
   for (const gguf::TensorInfo& tensor : file.tensors())
-    if (experts_on_device || tensor.name.find("_exps") == std::string_view::npos) made->tensors.emplace(tensor.name);
+    if (experts_on_device || tensor.name.find("_exps") == std::string_view::npos)
+      made->tensors.emplace(tensor.name);
   const model::Hparams hparams = model::Hparams::read(file).value();
-  for (const bool recurrent : hparams.recurrent)
-    made->caches.push_back(recurrent || attention_on_device);
+  for (const bool recurrent : hparams.recurrent) made->caches.push_back(recurrent || attention_on_device);
   made->n_ctx = 512;
   made->n_sequences = 2;
   return made;
@@ -34,6 +34,12 @@ std::shared_ptr<model::Placement> placement(std::shared_ptr<vulkan::Device> devi
 
 class PlacedEngine : public vulkan::testing_support::DeviceTest {
  protected:
+  void SetUp() override {
+    DeviceTest::SetUp();
+    if (!IsSkipped() && gpu_ == nullptr) gpu_ = runtime::Gpu::create(device()).value();
+  }
+  static void TearDownTestSuite() { gpu_.reset(); }
+
   static std::unique_ptr<Engine> open_placed(std::shared_ptr<model::Placement> where, int n_parallel = 2,
                                              int64_t cache_ram = int64_t{64} << 20) {
     return open([&](EngineOptions& options) {
@@ -44,6 +50,8 @@ class PlacedEngine : public vulkan::testing_support::DeviceTest {
       options.placement = std::move(where);
     });
   }
+
+  inline static std::shared_ptr<runtime::Gpu> gpu_;  // of all tests, so that its driver compiles once
 };
 
 int64_t processed(const Reply& reply) {
@@ -52,11 +60,12 @@ int64_t processed(const Reply& reply) {
 
 // Greedy: what is gone on from is read in other pieces than a prompt from its start, and differs by rounding.
 TEST_F(PlacedEngine, LaterPromptsGoOnFromEarlierOnes) {
-  for (const auto& [experts, attention] : {std::pair(true, true), std::pair(false, true), std::pair(false, false)}) {
+  for (const auto& [experts, attention] :
+       {std::pair(true, true), std::pair(false, true), std::pair(false, false)}) {
     SCOPED_TRACE(testing::Message() << experts << attention);
-    const auto engine = open_placed(placement(device(), experts, attention));
+    const auto engine = open_placed(placement(gpu_, experts, attention));
     ASSERT_NE(engine, nullptr);
-    const auto fresh = open_placed(placement(device(), experts, attention), 1, 0);
+    const auto fresh = open_placed(placement(gpu_, experts, attention), 1, 0);
     ASSERT_NE(fresh, nullptr);
     Ids history = prompt(*engine, kText);
     const Reply first = run(*engine, request(history, 10));
@@ -81,25 +90,26 @@ TEST_F(PlacedEngine, LaterPromptsGoOnFromEarlierOnes) {
 }
 
 TEST_F(PlacedEngine, AnswersAtTheSameTimeAreThoseOfOneAlone) {
-  const auto engine = open_placed(placement(device(), false, true), 2, 0);
+  const auto engine = open_placed(placement(gpu_, false, true), 2, 0);
   ASSERT_NE(engine, nullptr);
-  const std::vector<std::string> texts{"one two three four five six", "return the right string", "for i in range"};
+  const std::vector<std::string> texts{"one two three four five six", "return the right string",
+                                       "for i in range"};
   std::vector<Ids> alone;
-  for (const std::string& text : texts) alone.push_back(run(*engine, request(prompt(*engine, text), 12)).outcome.tokens);
+  for (const std::string& text : texts)
+    alone.push_back(run(*engine, request(prompt(*engine, text), 12)).outcome.tokens);
   std::vector<Ids> together(texts.size());
   {
     std::vector<std::jthread> threads;
     for (size_t i = 0; i < texts.size(); ++i)
-      threads.emplace_back([&, i] {
-        together[i] = run(*engine, request(prompt(*engine, texts[i]), 12)).outcome.tokens;
-      });
+      threads.emplace_back(
+          [&, i] { together[i] = run(*engine, request(prompt(*engine, texts[i]), 12)).outcome.tokens; });
   }
   EXPECT_EQ(together, alone);
 }
 
 TEST_F(PlacedEngine, ALostDeviceEndsRequestsAndNotTheEngine) {
   const auto own = vulkan::Device::create(test().instance, test().info).value();
-  const auto engine = open_placed(placement(own, false, true));
+  const auto engine = open_placed(placement(runtime::Gpu::create(own).value(), false, true));
   ASSERT_NE(engine, nullptr);
   const Request what = request(prompt(*engine, kText), 20);
   const Reply before = run(*engine, what);

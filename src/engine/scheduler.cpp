@@ -29,8 +29,9 @@ Result<std::unique_ptr<Scheduler>> Scheduler::start(model::Model& model, ThreadP
                                                     const EngineOptions& options, int64_t cache_ram_bytes) {
   const cache::Layout layout = model.cache_layout();
   const int64_t page_bytes = std::max<int64_t>(1, layout.kv_bytes_per_token() * cache::kPageTokens);
-  // Half for pages beyond those of the context, at most as many as could be told apart; half for states. A device's
-  // memory was given to the context alone: there, pages that no request needs are what past ones keep.
+  // Half for pages beyond those of the context, at most as many as could be told apart; half for states. A
+  // device's memory was given to the context alone: there, pages that no request needs are what past ones
+  // keep.
   constexpr int64_t kMostPages = 1 << 16;
   const int64_t more_pages =
       layout.has_device_attention() ? 0 : std::min(cache_ram_bytes / 2 / page_bytes, kMostPages);

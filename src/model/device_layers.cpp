@@ -49,9 +49,9 @@ DeviceLayers::DeviceLayers(const Hparams& hp, const cache::Layout& layout, int64
           state.values.add("products of experts", RowsOf::kPairs, n_tokens * hp.n_experts_used, hp.hidden)),
       order_begins_(state.values.add("order of pairs", RowsOf::kTokens, 2, hp.n_experts + 1)),
       order_pairs_(state.values.add("order of pairs", RowsOf::kTokens, 2, n_tokens * hp.n_experts_used)),
-      order_tiles_(state.values.add(
-          "order of pairs", RowsOf::kTokens, 2,
-          vulkan::ExpertOrder::tiles_bytes(n_tokens * hp.n_experts_used, hp.n_experts) / 4)),
+      order_tiles_(
+          state.values.add("order of pairs", RowsOf::kTokens, 2,
+                           vulkan::ExpertOrder::tiles_bytes(n_tokens * hp.n_experts_used, hp.n_experts) / 4)),
       order_groups_(state.values.add("order of pairs", RowsOf::kTokens, 2, 4)),
       picked_(state.values.add("rows of logits", RowsOf::kLogits, n_logits, hp.hidden)) {}
 
@@ -69,8 +69,8 @@ vulkan::Weights DeviceLayers::weights_of(const Matrix& matrix) const {
 DeviceLayers::Op DeviceLayers::embed(const Matrix& embedding) {
   state_.values.use(x);
   return [this, &embedding](Recorder& r, const DeviceBatch& batch) -> Status {
-    PACKMULE_TRY_STATUS(ops_.get_rows(r, weights_of(embedding), state_.tables.tokens(), state_.values.rows(x),
-                                      batch.n_rows));
+    PACKMULE_TRY_STATUS(
+        ops_.get_rows(r, weights_of(embedding), state_.tables.tokens(), state_.values.rows(x), batch.n_rows));
     r.barrier();
     return {};
   };
@@ -163,7 +163,8 @@ DeviceLayers::Op DeviceLayers::head(const std::vector<float>& norm_weight, const
     if (batch.n_logits == 0) return {};
     const runtime::Values& v = state_.values;
     // The rows asked for, by the shader that looks up embeddings.
-    const vulkan::Weights all{.type = quant::Type::kF32, .span = v.span(x), .n_rows = batch.n_rows, .n_cols = h_.hidden};
+    const vulkan::Weights all{
+        .type = quant::Type::kF32, .span = v.span(x), .n_rows = batch.n_rows, .n_cols = h_.hidden};
     PACKMULE_TRY_STATUS(ops_.get_rows(r, all, state_.tables.logit_rows(), v.rows(picked_), batch.n_logits));
     r.barrier();
     PACKMULE_TRY_STATUS(ops_.norm(r, {.x = {v.span(picked_), picked_.n_cols},

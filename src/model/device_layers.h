@@ -1,8 +1,9 @@
-// The phases of the forward pass on a device: for each, what it needs is noted when the schedule is compiled, and
-// an op is returned that records it for a batch.
+// The phases of the forward pass on a device: for each, what it needs is noted when the schedule is compiled,
+// and an op is returned that records it for a batch.
 //
-// Activations have the columns they have on the host (workspace.h), so that they can be moved part by part; pairs
-// (token, slot) lie in the order of the tokens here, not sorted by expert. Every op ends with a barrier.
+// Activations have the columns they have on the host (workspace.h), so that they can be moved part by part;
+// pairs (token, slot) lie in the order of the tokens here, not sorted by expert. Every op ends with a
+// barrier.
 #pragma once
 
 #include <span>
@@ -23,48 +24,56 @@ class DeviceLayers {
                runtime::DeviceState& state, runtime::DeviceWeights& weights);
 
   // What is moved between host and device:
-  runtime::Value& x;      // residual stream [T, hidden]
-  runtime::Value& h;      // normalised [T, hidden]
-  runtime::Value& in;     // input projections [T, DeltaColumns or AttentionColumns]
-  runtime::Value& mixed;  // output of a mixer [T, nv * dv or n_heads * head_dim]
-  runtime::Value& delta;  // a sum that goes into x on the other side [T, hidden]
-  runtime::Value& ids;    // chosen experts, int32 [T, k]
-  runtime::Value& chosen_weight;              // [T, k]
-  runtime::Value& gate;                       // [T * k, expert_ff], then silu(gate) * up
-  runtime::Value& up;                         // [T * k, expert_ff]
-  runtime::Value& shared_gate;                // [T, shared_ff]
-  runtime::Value& shared_up;                  // [T, shared_ff]
-  runtime::Value& logits;                     // [R, n_vocab]
+  runtime::Value& x;              // residual stream [T, hidden]
+  runtime::Value& h;              // normalised [T, hidden]
+  runtime::Value& in;             // input projections [T, DeltaColumns or AttentionColumns]
+  runtime::Value& mixed;          // output of a mixer [T, nv * dv or n_heads * head_dim]
+  runtime::Value& delta;          // a sum that goes into x on the other side [T, hidden]
+  runtime::Value& ids;            // chosen experts, int32 [T, k]
+  runtime::Value& chosen_weight;  // [T, k]
+  runtime::Value& gate;           // [T * k, expert_ff], then silu(gate) * up
+  runtime::Value& up;             // [T * k, expert_ff]
+  runtime::Value& shared_gate;    // [T, shared_ff]
+  runtime::Value& shared_up;      // [T, shared_ff]
+  runtime::Value& logits;         // [R, n_vocab]
 
   using Op = runtime::Op;
-  Op embed(const Matrix& embedding);                                    // x
-  Op norm(const std::vector<float>& weight, const std::string& what);   // h = norm(x)
-  Op project(std::vector<const Projection*> projections);               // in = matrices h
-  Op attention(int layer, const AttentionWeights& w);                   // mixed, from in and the cache
-  Op delta_rule(int layer, const DeltaNetWeights& w);                   // mixed, from in and the state
-  Op output_projection(const Matrix& matrix);                           // x += matrix mixed
-  Op router(const MoeWeights& w);                                       // ids, chosen_weight of h
-  Op sort_pairs();                                                      // prepares products of experts; needs ids
+  Op embed(const Matrix& embedding);                                   // x
+  Op norm(const std::vector<float>& weight, const std::string& what);  // h = norm(x)
+  Op project(std::vector<const Projection*> projections);              // in = matrices h
+  Op attention(int layer, const AttentionWeights& w);                  // mixed, from in and the cache
+  Op delta_rule(int layer, const DeltaNetWeights& w);                  // mixed, from in and the state
+  Op output_projection(const Matrix& matrix);                          // x += matrix mixed
+  Op router(const MoeWeights& w);                                      // ids, chosen_weight of h
+  Op sort_pairs();  // prepares products of experts; needs ids
   Op expert_product(const ExpertMatrices& matrices, runtime::Value& to);  // gate or up, of h
   Op swiglu(runtime::Value& gate_value, const runtime::Value& up_value);
-  Op expert_down(const ExpertMatrices& matrices, bool into_delta);      // x or delta += weighted sum
-  Op shared_product(const Matrix& matrix, runtime::Value& to);          // shared_gate or shared_up, of h
-  Op shared_weight(const std::vector<float>& weight);                   // logit of the shared expert's weight, of h
-  Op shared_down(const Matrix& matrix, bool into_delta);                // x or delta += weighted product
+  Op expert_down(const ExpertMatrices& matrices, bool into_delta);  // x or delta += weighted sum
+  Op shared_product(const Matrix& matrix, runtime::Value& to);      // shared_gate or shared_up, of h
+  Op shared_weight(const std::vector<float>& weight);     // logit of the shared expert's weight, of h
+  Op shared_down(const Matrix& matrix, bool into_delta);  // x or delta += weighted product
   Op clear_delta();
-  Op add_delta();                                                       // x += delta
+  Op add_delta();                                                        // x += delta
   Op head(const std::vector<float>& norm_weight, const Matrix& output);  // logits of the rows asked for
 
  private:
   /// Takes note of a matrix of the device; what its products read it by.
   [[nodiscard]] vulkan::Weights weights_of(const Matrix& matrix) const;
-  [[nodiscard]] vulkan::Weights weights_of(const ExpertMatrices& matrices) const;
+  /// `factors`: item of the experts' factors, -1 where all have the same.
+  [[nodiscard]] vulkan::Weights weights_of(const ExpertMatrices& matrices, int factors) const;
+  int factors_of(const ExpertMatrices& matrices);
   [[nodiscard]] vulkan::ExpertOrder order(int number, const runtime::DeviceBatch& batch) const;
-  [[nodiscard]] int64_t n_pairs(const runtime::DeviceBatch& batch) const { return batch.n_rows * h_.n_experts_used; }
-  [[nodiscard]] static bool few(const runtime::DeviceBatch& batch) { return batch.n_rows <= vulkan::Ops::kFewTokens; }
-  Status expert_matmul(vulkan::Recorder& r, const runtime::DeviceBatch& batch, const ExpertMatrices& matrices,
-                       const runtime::Value& from, const runtime::Value& to, int64_t x_divisor, int order_number);
-  Status convolve(vulkan::Recorder& r, const runtime::DeviceBatch& batch, int layer, const vulkan::Span& weight);
+  [[nodiscard]] int64_t n_pairs(const runtime::DeviceBatch& batch) const {
+    return batch.n_rows * h_.n_experts_used;
+  }
+  [[nodiscard]] static bool few(const runtime::DeviceBatch& batch) {
+    return batch.n_rows <= vulkan::Ops::kFewTokens;
+  }
+  Status expert_matmul(vulkan::Recorder& r, const runtime::DeviceBatch& batch, const vulkan::Weights& weights,
+                       const runtime::Value& from, const runtime::Value& to, int64_t x_divisor,
+                       int order_number);
+  Status convolve(vulkan::Recorder& r, const runtime::DeviceBatch& batch, int layer,
+                  const vulkan::Span& weight);
   Status apply_delta(vulkan::Recorder& r, const runtime::DeviceBatch& batch, int layer);
   Status attend(vulkan::Recorder& r, const runtime::DeviceBatch& batch, int layer);
 
@@ -78,7 +87,8 @@ class DeviceLayers {
   // Of the device alone:
   runtime::Value &q_, &g_, &beta_, &delta_scratch_, &parts_;
   runtime::Value &product_, &router_logits_, &shared_logit_, &pair_product_;
-  runtime::Value &order_begins_, &order_pairs_, &order_tiles_, &order_groups_;  // a row for each of two orders
+  runtime::Value &order_begins_, &order_pairs_, &order_tiles_,
+      &order_groups_;       // a row for each of two orders
   runtime::Value& picked_;  // rows of x whose logits are asked for
 };
 

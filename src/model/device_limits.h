@@ -15,7 +15,8 @@ inline constexpr int64_t kMostDeviceTokens = 32768;
 inline constexpr int64_t kDeltaTokensAtOnce = 512;
 /// Query tokens that attention works off at once.
 inline constexpr int64_t kAttentionTokensAtOnce = 256;
-/// A few tokens leave a device idle unless their cache is worked on in parts: of so many pages, at most so many.
+/// A few tokens leave a device idle unless their cache is worked on in parts: of so many pages, at most so
+/// many.
 inline constexpr int64_t kPagesOfAPart = 4, kMostParts = 32;
 
 inline int64_t attention_parts(int64_t n_tokens, int64_t n_pages) {

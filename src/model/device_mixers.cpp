@@ -117,7 +117,8 @@ Status DeviceLayers::attend(Recorder& r, const DeviceBatch& batch, int layer) {
 DeviceLayers::Op DeviceLayers::delta_rule(int layer, const DeltaNetWeights& w) {
   for (runtime::Value* value : {&in, &mixed, &g_, &beta_, &delta_scratch_}) state_.values.use(*value);
   const int conv = weights_.add(w.conv, "ssm_conv1d.weight"), a_coef = weights_.add(w.a_coef, "ssm_a");
-  const int dt_bias = weights_.add(w.dt_bias, "ssm_dt.bias"), norm_weight = weights_.add(w.norm, "ssm_norm.weight");
+  const int dt_bias = weights_.add(w.dt_bias, "ssm_dt.bias"),
+            norm_weight = weights_.add(w.norm, "ssm_norm.weight");
   return [this, layer, conv, a_coef, dt_bias, norm_weight](Recorder& r, const DeviceBatch& batch) -> Status {
     const runtime::Values& v = state_.values;
     const DeltaColumns columns(h_);

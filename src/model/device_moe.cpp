@@ -10,11 +10,18 @@ using runtime::DeviceBatch;
 using runtime::Value;
 using vulkan::Recorder;
 
-vulkan::Weights DeviceLayers::weights_of(const ExpertMatrices& matrices) const {
+int DeviceLayers::factors_of(const ExpertMatrices& matrices) {
+  const auto differs = [&](float factor) { return factor != matrices.scale.front(); };
+  return std::ranges::any_of(matrices.scale, differs) ? weights_.add(matrices.scale, "factors of experts")
+                                                      : -1;
+}
+
+vulkan::Weights DeviceLayers::weights_of(const ExpertMatrices& matrices, int factors) const {
   vulkan::Weights w = weights_of(matrices.first);
   w.n_experts = h_.n_experts;
   w.expert_stride_bytes = matrices.expert_bytes;
-  w.scale = matrices.scale.front();
+  w.scale = factors < 0 ? matrices.scale.front() : 1.0f;
+  if (factors >= 0) w.expert_scales = weights_.span(factors);
   return w;
 }
 
@@ -52,7 +59,8 @@ vulkan::ExpertOrder DeviceLayers::order(int number, const DeviceBatch& batch) co
 }
 
 DeviceLayers::Op DeviceLayers::sort_pairs() {
-  for (Value* value : {&ids, &order_begins_, &order_pairs_, &order_tiles_, &order_groups_}) state_.values.use(*value);
+  for (Value* value : {&ids, &order_begins_, &order_pairs_, &order_tiles_, &order_groups_})
+    state_.values.use(*value);
   return [this](Recorder& r, const DeviceBatch& batch) -> Status {
     if (few(batch)) return {};
     PACKMULE_TRY_STATUS(ops_.expert_sort(r, state_.values.span(ids), order(0, batch), h_.expert_ff));
@@ -62,9 +70,9 @@ DeviceLayers::Op DeviceLayers::sort_pairs() {
   };
 }
 
-Status DeviceLayers::expert_matmul(Recorder& r, const DeviceBatch& batch, const ExpertMatrices& matrices,
+Status DeviceLayers::expert_matmul(Recorder& r, const DeviceBatch& batch, const vulkan::Weights& weights,
                                    const Value& from, const Value& to, int64_t x_divisor, int order_number) {
-  const vulkan::ExpertMatmulArgs args{.weights = weights_of(matrices),
+  const vulkan::ExpertMatmulArgs args{.weights = weights,
                                       .ids = state_.values.span(ids),
                                       .x = state_.values.rows(from),
                                       .y = state_.values.rows(to),
@@ -76,8 +84,9 @@ Status DeviceLayers::expert_matmul(Recorder& r, const DeviceBatch& batch, const 
 DeviceLayers::Op DeviceLayers::expert_product(const ExpertMatrices& matrices, Value& to) {
   state_.values.use(h);
   state_.values.use(to);
-  return [this, &matrices, &to](Recorder& r, const DeviceBatch& batch) -> Status {
-    PACKMULE_TRY_STATUS(expert_matmul(r, batch, matrices, h, to, h_.n_experts_used, 0));
+  return [this, &matrices, &to, factors = factors_of(matrices)](Recorder& r,
+                                                                const DeviceBatch& batch) -> Status {
+    PACKMULE_TRY_STATUS(expert_matmul(r, batch, weights_of(matrices, factors), h, to, h_.n_experts_used, 0));
     r.barrier();
     return {};
   };
@@ -85,7 +94,8 @@ DeviceLayers::Op DeviceLayers::expert_product(const ExpertMatrices& matrices, Va
 
 DeviceLayers::Op DeviceLayers::swiglu(Value& gate_value, const Value& up_value) {
   return [this, &gate_value, &up_value](Recorder& r, const DeviceBatch& batch) -> Status {
-    // Rows without gaps: those of a token's pairs are one. (Groups in y are tokens, of which there are few enough.)
+    // Rows without gaps: those of a token's pairs are one. (Groups in y are tokens, of which there are few
+    // enough.)
     const int64_t per_token = gate_value.rows_of == runtime::RowsOf::kPairs ? h_.n_experts_used : 1;
     const int64_t n = per_token * gate_value.n_cols;
     const runtime::Values& v = state_.values;
@@ -103,8 +113,9 @@ DeviceLayers::Op DeviceLayers::swiglu(Value& gate_value, const Value& up_value) 
 DeviceLayers::Op DeviceLayers::expert_down(const ExpertMatrices& matrices, bool into_delta) {
   Value& to = into_delta ? delta : x;
   for (Value* value : {&gate, &pair_product_, &chosen_weight, &to}) state_.values.use(*value);
-  return [this, &matrices, &to](Recorder& r, const DeviceBatch& batch) -> Status {
-    PACKMULE_TRY_STATUS(expert_matmul(r, batch, matrices, gate, pair_product_, 1, 1));
+  return [this, &matrices, &to, factors = factors_of(matrices)](Recorder& r,
+                                                                const DeviceBatch& batch) -> Status {
+    PACKMULE_TRY_STATUS(expert_matmul(r, batch, weights_of(matrices, factors), gate, pair_product_, 1, 1));
     r.barrier();
     PACKMULE_TRY_STATUS(ops_.expert_sum(r, {.y = state_.values.rows(pair_product_),
                                             .x = state_.values.rows(to),

@@ -111,8 +111,7 @@ class GateUp final : public Step {
 
   void run(Pass& pass) const override {
     Workspace& ws = pass.ws;
-    const int64_t n_shared =
-        parts_.shared_gate || parts_.shared_up ? (shared_ff_ + block_ - 1) / block_ : 0;
+    const int64_t n_shared = parts_.shared_gate || parts_.shared_up ? (shared_ff_ + block_ - 1) / block_ : 0;
     const int64_t n_per_expert = (expert_ff_ + block_ - 1) / block_;
     const int64_t n_groups = parts_.gate || parts_.up ? ws.n_groups : 0;
     // The shared expert first: with many tokens its items are the largest.
@@ -141,11 +140,11 @@ class GateUp final : public Step {
     return (n_rows + kGroup - 1) / kGroup * kGroup;
   }
 
-  /// Rows [begin, begin + block) of gate and up (null: not the host's) times n inputs, to rows [to, to + n) of
-  /// the buffers.
+  /// Rows [begin, begin + block) of gate and up (null: not the host's) times n inputs, to rows [to, to + n)
+  /// of the buffers.
   void run_block(Pass& pass, WorkerScratch& scratch, const Matrix* gate, const Matrix* up, int64_t begin,
-                 int64_t n_all_rows, const Inputs& inputs, const Rows& gate_out, const Rows& up_out, int64_t to,
-                 int64_t n) const {
+                 int64_t n_all_rows, const Inputs& inputs, const Rows& gate_out, const Rows& up_out,
+                 int64_t to, int64_t n) const {
     const int64_t n_rows = std::min(block_, n_all_rows - begin);
     if (gate != nullptr) {
       for (int64_t i = 0; i < n; ++i) scratch.y[i] = gate_out.row(to + i) + begin;

@@ -1,5 +1,5 @@
-// Mixture of experts: router, gate and up, down and weighted sum. Of a layer that is partly on a device, a step
-// does the parts that are the host's.
+// Mixture of experts: router, gate and up, down and weighted sum. Of a layer that is partly on a device, a
+// step does the parts that are the host's.
 #pragma once
 
 #include <memory>
@@ -13,10 +13,10 @@ namespace packmule::model {
 [[nodiscard]] std::unique_ptr<Step> make_router(int layer, const Hparams& hparams,
                                                 const std::vector<float>& norm, const MoeWeights& weights,
                                                 int n_threads);
-/// The end of the router's step where that was done on a device: for `experts`, pairs are sorted; for `shared`,
-/// the weight of the shared expert is computed.
-[[nodiscard]] std::unique_ptr<Step> make_pairs(const Hparams& hparams, const MoeWeights& weights, bool experts,
-                                               bool shared);
+/// The end of the router's step where that was done on a device: for `experts`, pairs are sorted; for
+/// `shared`, the weight of the shared expert is computed.
+[[nodiscard]] std::unique_ptr<Step> make_pairs(const Hparams& hparams, const MoeWeights& weights,
+                                               bool experts, bool shared);
 
 struct GateUpParts {
   bool gate = true, up = true;                // of the chosen experts

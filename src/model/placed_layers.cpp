@@ -88,8 +88,8 @@ Schedule StepList::finish() {
   return std::move(steps_);
 }
 
-PlacedLayers::PlacedLayers(const Hparams& h, const cache::Layout& layout, const Weights& weights, Workspace& ws,
-                           const kernels::Kernels& kernels, int64_t span_tokens, int n_threads,
+PlacedLayers::PlacedLayers(const Hparams& h, const cache::Layout& layout, const Weights& weights,
+                           Workspace& ws, const kernels::Kernels& kernels, int64_t span_tokens, int n_threads,
                            runtime::DeviceState& state, DeviceLayers& device)
     : h_(h),
       layout_(layout),
@@ -300,9 +300,10 @@ void PlacedLayers::head() {
     return;
   }
   steps_.op(device_.head(weights_.output_norm, weights_.output));
-  steps_.download({&device_.logits, 0, h_.n_vocab, [this_ws = &ws_, n = h_.n_vocab](int64_t row, float* staging) {
-                     copy_floats(this_ws->logits + row * n, staging, n);
-                   }});
+  steps_.download(
+      {&device_.logits, 0, h_.n_vocab, [this_ws = &ws_, n = h_.n_vocab](int64_t row, float* staging) {
+         copy_floats(this_ws->logits + row * n, staging, n);
+       }});
 }
 
 void PlacedLayers::upload_rows(Value& to, const Rows& from, int64_t column, int64_t n_cols) {
@@ -326,11 +327,12 @@ void PlacedLayers::upload_pairs(Value& to, const Rows& from) {
 }
 
 void PlacedLayers::download_pairs(Value& from, const Rows& to, bool quantize) {
-  steps_.download({&from, 0, from.n_cols, [&to, &ws = ws_, &kernels = kernels_, quantize](int64_t pair, float* staging) {
-                     const int64_t row = ws.pair_position[pair];
-                     copy_floats(to.row(row), staging, to.n_cols);
-                     if (quantize) to.quantize(kernels, row, 0, to.n_cols);
-                   }});
+  steps_.download(
+      {&from, 0, from.n_cols, [&to, &ws = ws_, &kernels = kernels_, quantize](int64_t pair, float* staging) {
+         const int64_t row = ws.pair_position[pair];
+         copy_floats(to.row(row), staging, to.n_cols);
+         if (quantize) to.quantize(kernels, row, 0, to.n_cols);
+       }});
 }
 
 void PlacedLayers::upload_choice() {

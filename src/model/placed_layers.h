@@ -9,7 +9,8 @@
 
 namespace packmule::model {
 
-/// The list of steps while it grows. Work of the device gathers in an open segment until the host does something.
+/// The list of steps while it grows. Work of the device gathers in an open segment until the host does
+/// something.
 class StepList {
  public:
   explicit StepList(runtime::DeviceState& state) : state_(state) {}
@@ -42,8 +43,8 @@ class PlacedLayers {
  public:
   /// All must outlive the schedule.
   PlacedLayers(const Hparams& h, const cache::Layout& layout, const Weights& weights, Workspace& ws,
-               const kernels::Kernels& kernels, int64_t span_tokens, int n_threads, runtime::DeviceState& state,
-               DeviceLayers& device);
+               const kernels::Kernels& kernels, int64_t span_tokens, int n_threads,
+               runtime::DeviceState& state, DeviceLayers& device);
   Schedule compile();
 
  private:

@@ -38,7 +38,8 @@ Result<std::unique_ptr<PlacedModel>> PlacedModel::create(const Hparams& h, const
                                                          std::shared_ptr<const Placement> placement,
                                                          int64_t n_tokens, int64_t n_logits) {
   if (n_tokens > kMostDeviceTokens)
-    return fail(ErrorKind::kInvalidArgument, "--ubatch-size: on a device at most {} tokens go through at once, found {}",
+    return fail(ErrorKind::kInvalidArgument,
+                "--ubatch-size: on a device at most {} tokens go through at once, found {}",
                 kMostDeviceTokens, n_tokens);
   return std::unique_ptr<PlacedModel>(new PlacedModel(h, layout, std::move(placement), n_tokens, n_logits));
 }
@@ -52,18 +53,20 @@ Status PlacedModel::load(const gguf::File& file) {
   const runtime::Gpu& gpu = *state_.gpu;
   PACKMULE_TRY(const int64_t weight_bytes, weights_.size_bytes(gpu));
   PACKMULE_TRY(const int64_t value_bytes, state_.values.device_bytes(gpu));
-  // Where there is one memory for both sides, what both see is in it too: staging, and the ring of the upload.
+  // Where there is one memory for both sides, what both see is in it too: staging, and the ring of the
+  // upload.
   const bool one_memory = gpu.device()->info().heaps.size() == 1;
   const int64_t ring_bytes = vulkan::Uploader::kSlots * vulkan::Uploader::kSlotBytes;
-  const int64_t work_bytes = value_bytes + state_.tables.size_bytes() +
-                             (one_memory ? state_.values.staging_bytes() + state_.tables.size_bytes() + ring_bytes : 0);
+  const int64_t work_bytes =
+      value_bytes + state_.tables.size_bytes() +
+      (one_memory ? state_.values.staging_bytes() + state_.tables.size_bytes() + ring_bytes : 0);
   const int64_t page_bytes =
       n_pages_of(placement_->n_ctx) * (runtime::DeviceCaches::page_bytes(layout_) + vulkan::kArenaAlignment);
   const int64_t state_bytes = placement_->n_sequences * runtime::DeviceCaches::state_bytes(layout_);
-  PACKMULE_TRY_STATUS(gpu.check_room(
-      weight_bytes + work_bytes + page_bytes + state_bytes,
-      fmt::format("{} of weights, {} of KV cache, {} of recurrent state, {} of work space", weight_bytes, page_bytes,
-                  state_bytes, work_bytes)));
+  PACKMULE_TRY_STATUS(
+      gpu.check_room(weight_bytes + work_bytes + page_bytes + state_bytes,
+                     fmt::format("{} of weights, {} of KV cache, {} of recurrent state, {} of work space",
+                                 weight_bytes, page_bytes, state_bytes, work_bytes)));
   PACKMULE_TRY_STATUS(weights_.allocate(gpu));
   PACKMULE_TRY_STATUS(state_.values.allocate(gpu));
   PACKMULE_TRY_STATUS(state_.tables.allocate(gpu));
@@ -103,11 +106,9 @@ Status PlacedModel::begin(const Pass& pass) {
     }
     if (begin < from.n_rows) slice.stretches.push_back({begin, from.n_rows, nullptr});
   }
-  return state_.tables.fill(*state_.gpu, batch,
-                            {.tokens = pass.tokens,
-                             .logit_rows = pass.logit_rows,
-                             .cosines = pass.ws.cos,
-                             .sines = pass.ws.sin});
+  return state_.tables.fill(
+      *state_.gpu, batch,
+      {.tokens = pass.tokens, .logit_rows = pass.logit_rows, .cosines = pass.ws.cos, .sines = pass.ws.sin});
 }
 
 }  // namespace packmule::model

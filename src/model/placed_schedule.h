@@ -1,31 +1,34 @@
 // The schedule of a model that is partly or wholly on a graphics device.
 //
 // The whole question is who computes what, and it is answered once, when the model is loaded. A matrix is
-// multiplied where it lies. Everything else of a phase (norms, the router's choice, SwiGLU, sums) is done on the
-// side where the phase's result is needed next. So the list of what happens, and of what moves between the two
-// memories, is the same for every batch, and is compiled as the schedule of the host is: to a list of steps. A
-// step is either one of the host's (the same classes as without a device, told which parts are theirs) or a
-// *segment*: all the work of the device between two of the host's steps, which is recorded once for a shape of
-// batch and handed over in one call (runtime/segment.h).
+// multiplied where it lies. Everything else of a phase (norms, the router's choice, SwiGLU, sums) is done on
+// the side where the phase's result is needed next. So the list of what happens, and of what moves between
+// the two memories, is the same for every batch, and is compiled as the schedule of the host is: to a list of
+// steps. A step is either one of the host's (the same classes as without a device, told which parts are
+// theirs) or a *segment*: all the work of the device between two of the host's steps, which is recorded once
+// for a shape of batch and handed over in one call (runtime/segment.h).
 //
 // Each activation has one place on either side: host rows (workspace.h) and a device value (device_layers.h),
-// with the same columns. Which of them holds the current values is known while compiling; a move is compiled in
-// only where the other side is about to read it. The residual stream is on one side at a time:
+// with the same columns. Which of them holds the current values is known while compiling; a move is compiled
+// in only where the other side is about to read it. The residual stream is on one side at a time:
 //
-//   mixer   norm where x is, if both sides have input projections, else where those are; each projection where
-//           its matrix is; attention or delta rule where the layer's cache is; output projection, and x, where
-//           its matrix is
-//   MoE     x, norm and choice of experts where the router is. Products where their matrices are; SwiGLU where
+//   mixer   norm where x is, if both sides have input projections, else where those are; each projection
+//   where
+//           its matrix is; attention or delta rule where the layer's cache is; output projection, and x,
+//           where its matrix is
+//   MoE     x, norm and choice of experts where the router is. Products where their matrices are; SwiGLU
+//   where
 //           both are, else where the down matrix is. What one side sums goes into x if x is there; else into
 //           `delta`, which moves and is added
 //
-// Where experts are on the host and the rest on the device, this comes to one submission and one wait a layer:
+// Where experts are on the host and the rest on the device, this comes to one submission and one wait a
+// layer:
 //
 //   device  | x += delta, mixer, router -> h, choice |  shared expert into x      | next layer
 //   host    |                waits                   |  chosen experts into delta -> |
 //
-// because a segment has two parts, and the host waits only for the first. Experts that the device has itself are
-// computed in the second part too. With everything on the device the whole pass is one segment.
+// because a segment has two parts, and the host waits only for the first. Experts that the device has itself
+// are computed in the second part too. With everything on the device the whole pass is one segment.
 //
 // A step on the device can fail (the device may be lost): then the pass ends with an error, and the batch's
 // sequences are reset. Sequences, pages, and states are those of cache/, whose device part is
@@ -44,16 +47,16 @@ class PlacedModel {
  public:
   /// `layout` and the hyper-parameters must outlive it. `n_tokens`, `n_logits`: of the largest batch.
   static Result<std::unique_ptr<PlacedModel>> create(const Hparams& h, const cache::Layout& layout,
-                                                     std::shared_ptr<const Placement> placement, int64_t n_tokens,
-                                                     int64_t n_logits);
+                                                     std::shared_ptr<const Placement> placement,
+                                                     int64_t n_tokens, int64_t n_logits);
 
   /// For Weights::bind().
   [[nodiscard]] runtime::DeviceWeights& weights() { return weights_; }
   /// The steps, of both sides. All arguments must outlive them, and this object too.
   [[nodiscard]] Schedule compile(const Weights& weights, Workspace& ws, const kernels::Kernels& kernels,
                                  int64_t span_tokens, int n_threads);
-  /// After compile(): refuses what does not fit, with the numbers, before it takes anything; then takes memory and
-  /// uploads the weights.
+  /// After compile(): refuses what does not fit, with the numbers, before it takes anything; then takes
+  /// memory and uploads the weights.
   [[nodiscard]] Status load(const gguf::File& file);
   /// Memory of caches, for a page pool; null when all caches are the host's.
   [[nodiscard]] std::shared_ptr<cache::DeviceMemory> new_caches() const;

@@ -26,10 +26,11 @@ constexpr bool kSlow = true;
 constexpr bool kSlow = false;
 #endif
 
-// golden_test holds the CPU to 5e-6 with float weights and 1e-5 with k-quants. Shaders add up a row's products in
-// float32 one after the other (matmul.comp: all columns into one sum), where vector kernels have sixteen partial sums
-// and kernels/ref doubles; the error of such a sum grows with the root of its length. Measured over all placements:
-// 8.9e-6, 3.0e-6 and 3.7e-6 at most for the three models. A wrong formula shows as 1e-2 and more.
+// golden_test holds the CPU to 5e-6 with float weights and 1e-5 with k-quants. Shaders add up a row's
+// products in float32 one after the other (matmul.comp: all columns into one sum), where vector kernels have
+// sixteen partial sums and kernels/ref doubles; the error of such a sum grows with the root of its length.
+// Measured over all placements: 8.9e-6, 3.0e-6 and 3.7e-6 at most for the three models. A wrong formula shows
+// as 1e-2 and more.
 constexpr double kTolerance = 2e-5;
 
 /// Who goes to the device: of the rules the first that is found in a tensor's name counts.
@@ -84,7 +85,9 @@ std::vector<Rules> all_rules() {
       {"caches_and_experts_on_cpu", {{kAllExperts, false}}, true, Rules::kOnHost},
       {"only_caches", {}, false, Rules::kOnDevice},
       {"only_up_beside_device_caches", {{R"(\.ffn_up_exps)", true}}, false, Rules::kOnDevice},
-      {"everything_alternates", {{R"(attn_(q|gate|output)|ssm_ba|ffn_(up|down)_exps|ffn_gate_shexp)", true}}, false},
+      {"everything_alternates",
+       {{R"(attn_(q|gate|output)|ssm_ba|ffn_(up|down)_exps|ffn_gate_shexp)", true}},
+       false},
       {"everything_alternates_the_other_way",
        {{R"(attn_(q|gate|output)|ssm_ba|ffn_(up|down)_exps|ffn_gate_shexp)", false}}},
   };
@@ -95,8 +98,8 @@ std::vector<Rules> rules_for(bool quantised) {
   std::vector<Rules> rules = all_rules();
   if (kSlow || quantised) return rules;
   std::erase_if(rules, [](const Rules& r) {
-    return r.name != "all" && r.name != "experts_on_cpu" && r.name != "up_down_on_cpu" && r.name != "first_half" &&
-           r.name != "caches_on_cpu" && r.name != "everything_alternates";
+    return r.name != "all" && r.name != "experts_on_cpu" && r.name != "up_down_on_cpu" &&
+           r.name != "first_half" && r.name != "caches_on_cpu" && r.name != "everything_alternates";
   });
   return rules;
 }
@@ -158,7 +161,8 @@ std::vector<float> expected_logits(const GoldenCase& golden, int64_t n_tokens) {
   return {golden.logits.begin(), golden.logits.begin() + n_tokens * golden.n_vocab};
 }
 
-void expect_near_reference(const std::vector<float>& logits, const GoldenCase& golden, int64_t begin, int64_t end) {
+void expect_near_reference(const std::vector<float>& logits, const GoldenCase& golden, int64_t begin,
+                           int64_t end) {
   const std::vector<float> expected(golden.logits.begin() + begin * golden.n_vocab,
                                     golden.logits.begin() + end * golden.n_vocab);
   ASSERT_EQ(logits.size(), expected.size());
@@ -191,10 +195,12 @@ std::string name_of(const testing::TestParamInfo<std::tuple<std::string, Rules>>
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(FloatModels, Placements,
-                         testing::Combine(testing::Values("tinyA", "tinyC"), testing::ValuesIn(rules_for(false))),
+                         testing::Combine(testing::Values("tinyA", "tinyC"),
+                                          testing::ValuesIn(rules_for(false))),
                          name_of);
 INSTANTIATE_TEST_SUITE_P(QuantisedModel, Placements,
-                         testing::Combine(testing::Values("tinyC-Q4_K_M"), testing::ValuesIn(rules_for(true))),
+                         testing::Combine(testing::Values("tinyC-Q4_K_M"),
+                                          testing::ValuesIn(rules_for(true))),
                          name_of);
 
 #ifndef PACKMULE_SLOW_MODELS
@@ -235,7 +241,8 @@ TEST_F(PlacedTest, BesideFastKernels) {
   const auto repacked = run(load_with(LoadMode::kRepack));
   // The bar of golden_test for one batch; here half of the products are exact.
   EXPECT_LE(testing_support::max_relative_l2(repacked, expected_logits(golden, 40), golden.n_vocab), 3.3e-1);
-  EXPECT_EQ(run(load_with(LoadMode::kMmap)), repacked) << "the load mode of what is on the host shows in the bits";
+  EXPECT_EQ(run(load_with(LoadMode::kMmap)), repacked)
+      << "the load mode of what is on the host shows in the bits";
 }
 
 // batch_test's bounds and their reasons; what is off by more than a format's rounding shows as 1e-1.
@@ -250,16 +257,18 @@ TEST_F(PlacedTest, EveryCacheFormat) {
     SCOPED_TRACE(format.name);
     ModelOptions options = exact_options(Isa::kRef, 24);
     options.k_type = format.type;
-    options.v_type = format.type == quant::Type::kQ4_1 ? quant::Type::kF16 : format.type;  // two kinds in a page
+    options.v_type =
+        format.type == quant::Type::kQ4_1 ? quant::Type::kF16 : format.type;  // two kinds in a page
     const LoadedModel on_device = load(golden, kAll, options), on_host = load(golden, kCachesOnCpu, options);
     const auto a = on_device.sequence(), b = on_host.sequence();
     const auto found = on_device.run(*a, tokens, 24);
-    // The same rounding of the same rows: where the cache is does not matter. A rounding of K or V that falls the
-    // other way moves a row by a step of the format at most.
+    // The same rounding of the same rows: where the cache is does not matter. A rounding of K or V that falls
+    // the other way moves a row by a step of the format at most.
     const double step = format.block_elems == 1 ? 1e-3 : 3e-2;
     EXPECT_LE(testing_support::max_relative_l2(found, on_host.run(*b, tokens, 24), golden.n_vocab), step);
     if (format.type != quant::Type::kF32) {
-      EXPECT_GT(testing_support::max_relative_l2(found, expected, golden.n_vocab), 0) << "the format was not used";
+      EXPECT_GT(testing_support::max_relative_l2(found, expected, golden.n_vocab), 0)
+          << "the format was not used";
     }
   }
 }
@@ -273,13 +282,15 @@ TEST_F(PlacedTest, SeveralSequencesInABatch) {
     const LoadedModel loaded = load(golden, rules, exact_options(Isa::kRef, 64));
     const auto a = loaded.sequence(), b = loaded.sequence(), c = loaded.sequence();
     std::vector<float> logits;
-    // Prompts of two, then a prompt beside a token of each, then a token of each; `a` and `c` read the golden text.
+    // Prompts of two, then a prompt beside a token of each, then a token of each; `a` and `c` read the golden
+    // text.
     const auto send = [&](std::initializer_list<Slice> batch) {
       const auto rows = loaded.model->forward(std::vector<Slice>(batch));
       ASSERT_TRUE(rows.has_value()) << rows.error().message;
       logits.insert(logits.end(), rows->begin(), rows->end());
     };
-    send({{b.get(), std::span(other).first(5), WantLogits::kNone}, {a.get(), tokens.first(20), WantLogits::kAll}});
+    send({{b.get(), std::span(other).first(5), WantLogits::kNone},
+          {a.get(), tokens.first(20), WantLogits::kAll}});
     send({{a.get(), tokens.subspan(20, 1), WantLogits::kAll},
           {b.get(), std::span(other).subspan(5, 1), WantLogits::kNone},
           {c.get(), tokens.first(17), WantLogits::kNone}});
@@ -294,7 +305,8 @@ TEST_F(PlacedTest, SeveralSequencesInABatch) {
   }
 }
 
-// States kept at marks are those that the same tokens leave when they end there, and sequences go on from them.
+// States kept at marks are those that the same tokens leave when they end there, and sequences go on from
+// them.
 TEST_F(PlacedTest, SequencesGoOnFromMarks) {
   const GoldenCase golden = quantised();
   const std::span<const int32_t> tokens(golden.tokens);
@@ -339,7 +351,8 @@ TEST_F(PlacedTest, ACancelledPassLeavesAnEmptySequence) {
 }
 
 TEST_F(PlacedTest, WhatDoesNotFitIsRefusedBeforeAnythingIsTaken) {
-  const auto device = vulkan::Device::create(test().instance, test().info, {.limit_bytes = int64_t{6} << 20}).value();
+  const auto device =
+      vulkan::Device::create(test().instance, test().info, {.limit_bytes = int64_t{6} << 20}).value();
   const auto gpu = runtime::Gpu::create(device).value();
   const int64_t before = device->budget().taken_bytes();
   const GoldenCase golden = quantised();

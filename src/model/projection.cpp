@@ -25,8 +25,8 @@ void normalise(Pass& pass, const std::vector<float>& norm, float eps) {
 
 class InputProjections final : public Step {
  public:
-  InputProjections(const std::vector<float>* norm, float eps, const std::vector<const Projection*>& projections,
-                   int n_threads)
+  InputProjections(const std::vector<float>* norm, float eps,
+                   const std::vector<const Projection*>& projections, int n_threads)
       : norm_(norm), eps_(eps) {
     int64_t total = 0;
     for (const Projection* projection : projections) total += projection->matrix.n_rows;
@@ -162,7 +162,8 @@ void multiply(const Matrix& matrix, int64_t begin, int64_t n, const Inputs& inpu
 }
 
 std::unique_ptr<Step> make_input_projections(const std::vector<float>* norm, float eps,
-                                             const std::vector<const Projection*>& projections, int n_threads) {
+                                             const std::vector<const Projection*>& projections,
+                                             int n_threads) {
   return std::make_unique<InputProjections>(norm, eps, projections, n_threads);
 }
 

@@ -19,7 +19,8 @@ namespace packmule::model {
 void multiply(const Matrix& matrix, int64_t begin, int64_t n, const Inputs& inputs, float* const* y,
               int64_t n_tokens, float* scratch);
 
-/// h = norm(x), unless `norm` is null: then h is there already; in[column ...] = matrix h for each projection.
+/// h = norm(x), unless `norm` is null: then h is there already; in[column ...] = matrix h for each
+/// projection.
 [[nodiscard]] std::unique_ptr<Step> make_input_projections(const std::vector<float>* norm, float eps,
                                                            const std::vector<const Projection*>& projections,
                                                            int n_threads);

@@ -68,7 +68,8 @@ Schedule compile(const Hparams& h, const Weights& weights, const cache::Layout& 
   for (int layer = 0; layer < h.n_layers; ++layer) {
     const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
     std::vector<const Projection*> in;
-    for (const Projection& projection : w.recurrent ? w.delta_net.in : w.attention.in) in.push_back(&projection);
+    for (const Projection& projection : w.recurrent ? w.delta_net.in : w.attention.in)
+      in.push_back(&projection);
     schedule.push_back(make_input_projections(&w.mixer_norm, h.rms_eps, in, n_threads));
     schedule.push_back(w.recurrent ? make_delta_rule(layer, h, w.delta_net)
                                    : make_attention(layer, h, layout, w.attention, span_tokens));

@@ -31,8 +31,8 @@ class Residency {
   Residency() = default;
 
   /// Chooses between the modes for kAuto. An error, with the numbers, when memory for the tensors of `file`
-  /// is not available. `can_repack`: whether the kernels have strips. `elsewhere_bytes` of the tensors are not
-  /// placed here.
+  /// is not available. `can_repack`: whether the kernels have strips. `elsewhere_bytes` of the tensors are
+  /// not placed here.
   static Result<Residency> create(const gguf::File& file, LoadMode mode, bool can_repack,
                                   int64_t elsewhere_bytes = 0,
                                   int64_t available_bytes = available_memory_bytes());

@@ -47,8 +47,8 @@ struct Pass {
   std::span<const int32_t> slice_of;                 // [n_rows]: index into slices
   std::span<const AttentionBlock> attention_blocks;  // of at most kAttentionTokens rows, covering all
   std::span<const int32_t> logit_rows;               // rows whose logits are wanted, ascending
-  Probe* probe = nullptr;  // sees what is on the host
-  Status failure = {};     // of a step on a device; the pass ends with it
+  Probe* probe = nullptr;                            // sees what is on the host
+  Status failure = {};                               // of a step on a device; the pass ends with it
 
   /// Cheap work on single rows, in blocks so large that a decode step does it on the calling thread, without
   /// waking the others.

@@ -33,10 +33,11 @@ class Binder {
   Status bind() {
     PACKMULE_TRY(weights_.embedding, matrix("token_embd", h_.hidden, h_.n_vocab, kWholeRows, kOneRow));
     if (weights_.embedding.on_device() && weights_.embedding.scale != 1.0f)
-      return fail(ErrorKind::kUnsupported,
-                  "{}: tensor token_embd.scale: an embedding with a factor is looked up on the CPU only; leave "
-                  "token_embd.weight there",
-                  file_.path());
+      return fail(
+          ErrorKind::kUnsupported,
+          "{}: tensor token_embd.scale: an embedding with a factor is looked up on the CPU only; leave "
+          "token_embd.weight there",
+          file_.path());
     PACKMULE_TRY(weights_.output_norm, vector("output_norm.weight", {h_.hidden, 1, 1}));
     if (has("output.weight")) {
       PACKMULE_TRY(weights_.output, matrix("output", h_.hidden, h_.n_vocab, kAll));
@@ -142,11 +143,13 @@ class Binder {
     if (placement_ != nullptr && placement_->tensors.contains(info.name)) {
       const bool is_cut = unit != n_rows && unit != kWholeRows;
       if (is_cut && unit * info.row_bytes() % kWordBytes != 0)
-        return fail(ErrorKind::kUnsupported,
-                    "{}: tensor {}: parts of it begin in the middle of a word, which a device cannot read; leave it "
-                    "on the CPU",
-                    file_.path(), info.name);
-      return Matrix{info.data, info.format, n_rows, n_cols, info.row_bytes(), scale, false, matmul, device_->add(info)};
+        return fail(
+            ErrorKind::kUnsupported,
+            "{}: tensor {}: parts of it begin in the middle of a word, which a device cannot read; leave it "
+            "on the CPU",
+            file_.path(), info.name);
+      return Matrix{info.data, info.format,       n_rows, n_cols, info.row_bytes(), scale, false,
+                    matmul,    device_->add(info)};
     }
     weights_.take_quantized |= matmul.takes_quantized;
     const bool in_strips = weights_.residency.mode() == LoadMode::kRepack && matmul.strips != nullptr &&
@@ -170,11 +173,6 @@ class Binder {
     PACKMULE_TRY(bound.scale, scales(name, h_.n_experts));
     PACKMULE_TRY(bound.first, rows_of(*info, n_rows, n_cols, 1.0f, unit));
     bound.expert_bytes = n_rows * info->row_bytes();
-    if (bound.on_device() && std::ranges::any_of(bound.scale, [&](float s) { return s != bound.scale[0]; }))
-      return fail(ErrorKind::kUnsupported,
-                  "{}: tensor {}.scale: experts with factors of their own are computed on the CPU only; leave "
-                  "{}.weight there",
-                  file_.path(), name, name);
     count(*info, kChosenExperts);
     return bound;
   }
@@ -290,7 +288,8 @@ class Binder {
 }  // namespace
 
 Result<Weights> Weights::bind(const gguf::File& file, const Hparams& hparams, const kernels::Kernels& kernels,
-                              LoadMode load_mode, const Placement* placement, runtime::DeviceWeights* device) {
+                              LoadMode load_mode, const Placement* placement,
+                              runtime::DeviceWeights* device) {
   Weights weights;
   int64_t elsewhere = 0;
   if (placement != nullptr)

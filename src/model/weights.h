@@ -136,8 +136,8 @@ struct Weights {
   Residency residency;  // the memory that matrices point into, unless it is the file's
 
   /// An error names the tensor, what was expected and what was found. `file` must outlive the result.
-  /// Matrices can be used after residency.load(), those that `placement` puts on its device (null: none) after
-  /// device->upload().
+  /// Matrices can be used after residency.load(), those that `placement` puts on its device (null: none)
+  /// after device->upload().
   static Result<Weights> bind(const gguf::File& file, const Hparams& hparams, const kernels::Kernels& kernels,
                               LoadMode load_mode, const Placement* placement = nullptr,
                               runtime::DeviceWeights* device = nullptr);

@@ -56,8 +56,9 @@ inline constexpr int64_t kStreamSlotBytes = int64_t{32} << 20;
 [[nodiscard]] int64_t bytes_at(const Tensor& tensor, Where where);
 /// KV cache or recurrent states of a layer.
 [[nodiscard]] int64_t cache_bytes(const ModelShape& shape, const Demand& demand, int layer);
-/// Buffers of a device that computes anything: the activations of a ubatch as model/device_layers.h lists them, one row
-/// of logits for each sequence, tables, and the two slots. Loading counts anew, to the byte, what a placement uses.
+/// Buffers of a device that computes anything: the activations of a ubatch as model/device_layers.h lists
+/// them, one row of logits for each sequence, tables, and the two slots. Loading counts anew, to the byte,
+/// what a placement uses.
 [[nodiscard]] int64_t device_compute_bytes(const ModelShape& shape, const Demand& demand);
 
 [[nodiscard]] Footprints footprints(const Inventory& inventory, const Demand& demand,

@@ -12,8 +12,8 @@ void ShapeKeys::find(DeviceBatch& batch) {
   key_.clear();
   key_.insert(key_.end(), {batch.n_rows, batch.n_logits});
   for (const DeviceSlice& slice : batch.slices) {
-    key_.insert(key_.end(), {slice.row, slice.n_rows, slice.state == nullptr ? 0 : slice.state->id, slice.n_entries,
-                             static_cast<int64_t>(slice.stretches.size())});
+    key_.insert(key_.end(), {slice.row, slice.n_rows, slice.state == nullptr ? 0 : slice.state->id,
+                             slice.n_entries, static_cast<int64_t>(slice.stretches.size())});
     for (const Stretch& stretch : slice.stretches)
       key_.insert(key_.end(), {stretch.end, stretch.keep == nullptr ? 0 : stretch.keep->id});
   }
@@ -56,7 +56,8 @@ Status BatchTables::allocate(const Gpu& gpu) {
 Status BatchTables::allocate_pages(const Gpu& gpu) {
   using vulkan::Buffer;
   shapes_.forget_all();  // recorded commands hold the old addresses
-  PACKMULE_TRY(page_upload_, Buffer::create(gpu.device(), Buffer::Kind::kUpload, 8 * n_pages_, "page tables"));
+  PACKMULE_TRY(page_upload_,
+               Buffer::create(gpu.device(), Buffer::Kind::kUpload, 8 * n_pages_, "page tables"));
   PACKMULE_TRY(page_table_, Buffer::create(gpu.device(), Buffer::Kind::kDevice, 8 * n_pages_, "page tables"));
   return {};
 }

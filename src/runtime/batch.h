@@ -1,9 +1,9 @@
-// A batch as a device sees it: its shape, for which commands are recorded, and the tables that hold what changes
-// from batch to batch of one shape.
+// A batch as a device sees it: its shape, for which commands are recorded, and the tables that hold what
+// changes from batch to batch of one shape.
 //
 // The shape of decoding is the same from token to token, but for the size of the page table, which grows by
-// doubling. So command lists are recorded once for a shape and found again by its key; the least recently used
-// shapes make room for new ones.
+// doubling. So command lists are recorded once for a shape and found again by its key; the least recently
+// used shapes make room for new ones.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@
 
 namespace packmule::runtime {
 
-/// Tokens [begin, end) of a slice that the delta rule works off as one, and where the state behind them is kept.
+/// Tokens [begin, end) of a slice that the delta rule works off as one, and where the state behind them is
+/// kept.
 struct Stretch {
   int64_t begin = 0, end = 0;
   const DeviceCaches::DeviceState* keep = nullptr;
@@ -46,7 +47,8 @@ struct DeviceBatch {
 class ShapeKeys {
  public:
   static constexpr size_t kMost = 24;
-  /// Gives the batch its number. What was recorded under the number for another generation is of another shape.
+  /// Gives the batch its number. What was recorded under the number for another generation is of another
+  /// shape.
   void find(DeviceBatch& batch);
   void forget_all() { entries_.clear(); }
 
@@ -61,8 +63,8 @@ class ShapeKeys {
   uint64_t clock_ = 0, last_generation_ = 0;
 };
 
-/// Token ids, rows of logits, positions, numbers of visible tokens, cosines and sines, page addresses: written by
-/// the host before each batch and copied to the device's own memory by the batch's first commands.
+/// Token ids, rows of logits, positions, numbers of visible tokens, cosines and sines, page addresses:
+/// written by the host before each batch and copied to the device's own memory by the batch's first commands.
 class BatchTables {
  public:
   /// `n_pages`: page table entries that there is room for at first.

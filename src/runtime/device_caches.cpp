@@ -42,7 +42,9 @@ int64_t DeviceCaches::state_bytes(const cache::Layout& layout) {
 int64_t DeviceCaches::k_offset(const cache::Layout& layout, int layer) {
   int64_t before = 0;
   for (int other = 0; other < layer; ++other)
-    before += !layout.recurrent[static_cast<size_t>(other)] && layout.is_on_device(static_cast<size_t>(other)) ? 1 : 0;
+    before += !layout.recurrent[static_cast<size_t>(other)] && layout.is_on_device(static_cast<size_t>(other))
+                  ? 1
+                  : 0;
   return before * cache::kPageTokens * layout.n_kv_heads * (layout.k_row_bytes() + layout.v_row_bytes());
 }
 
@@ -56,7 +58,8 @@ Result<std::unique_ptr<cache::DeviceMemory::State>> DeviceCaches::new_state(Use 
   made->owner = this;
   const int64_t n_bytes = shape_->total_floats() * kFloatBytes;
   if (n_bytes > gpu_->device()->largest_arena())
-    return fail(ErrorKind::kUnsupported, "{}: a recurrent state of {} bytes; the device allocates at most {} at once",
+    return fail(ErrorKind::kUnsupported,
+                "{}: a recurrent state of {} bytes; the device allocates at most {} at once",
                 gpu_->device()->info().id, n_bytes, gpu_->device()->largest_arena());
   if (n_bytes > 0) {
     const auto kind = use == Use::kLive ? vulkan::Buffer::Kind::kDevice : vulkan::Buffer::Kind::kReadback;
@@ -97,7 +100,8 @@ void DeviceCaches::copy_page(int64_t from, int64_t to) {
 
 vulkan::Span DeviceCaches::state(const DeviceState& state, int layer) const {
   const int64_t number = shape_->mixer_number[static_cast<size_t>(layer)];
-  return state.buffer.span().part(number * shape_->state_floats * kFloatBytes, shape_->state_floats * kFloatBytes);
+  return state.buffer.span().part(number * shape_->state_floats * kFloatBytes,
+                                  shape_->state_floats * kFloatBytes);
 }
 
 vulkan::Span DeviceCaches::history(const DeviceState& state, int layer) const {

@@ -40,7 +40,9 @@ class DeviceCaches final : public cache::DeviceMemory {
   [[nodiscard]] vulkan::Span state(const DeviceState& state, int layer) const;
   [[nodiscard]] vulkan::Span history(const DeviceState& state, int layer) const;
   [[nodiscard]] bool has_pages() const { return shape_->n_attention > 0; }
-  [[nodiscard]] uint64_t page_address(int64_t page) const { return pages_.span(static_cast<int>(page)).address; }
+  [[nodiscard]] uint64_t page_address(int64_t page) const {
+    return pages_.span(static_cast<int>(page)).address;
+  }
 
   /// Bytes from a page's start to the K and V of a layer.
   static int64_t k_offset(const cache::Layout& layout, int layer);

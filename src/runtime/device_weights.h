@@ -1,5 +1,5 @@
-// The weights that a model has on a device: noted by name and size while the model is put together, allocated as
-// a whole, then uploaded from the mapped file.
+// The weights that a model has on a device: noted by name and size while the model is put together, allocated
+// as a whole, then uploaded from the mapped file.
 #pragma once
 
 #include <cstddef>

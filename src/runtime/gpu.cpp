@@ -32,19 +32,20 @@ Gpu::~Gpu() {
 Status Gpu::check_room(int64_t n_bytes, std::string_view what) const {
   const int64_t left = device_->budget().left_bytes(), free = device_->available_bytes();
   if (n_bytes <= left && n_bytes <= free) return {};
-  return fail(ErrorKind::kOutOfMemory,
-              "{}: {} bytes are needed ({}), {} may be taken{}; fewer layers (-ngl), experts on the CPU (--cpu-moe, "
-              "--n-cpu-moe N), a smaller context (-c) or cache type (-ctk, -ctv), or a larger --device-memory would "
-              "make it fit",
-              device_->info().id, n_bytes, what, std::min(left, free),
-              n_bytes <= left ? ": other programs use the device's memory" : "");
+  return fail(
+      ErrorKind::kOutOfMemory,
+      "{}: {} bytes are needed ({}), {} may be taken{}; fewer layers (-ngl), experts on the CPU (--cpu-moe, "
+      "--n-cpu-moe N), a smaller context (-c) or cache type (-ctk, -ctv), or a larger --device-memory would "
+      "make it fit",
+      device_->info().id, n_bytes, what, std::min(left, free),
+      n_bytes <= left ? ": other programs use the device's memory" : "");
 }
 
 std::string Gpu::describe() const {
   const vulkan::DeviceInfo& info = device_->info();
   return fmt::format("{}: {} ({}), {}, subgroups of {}, float32 products", info.id, info.name,
-                     vulkan::device_type_name(info.type), info.driver.empty() ? "unknown driver" : info.driver,
-                     info.subgroup_size);
+                     vulkan::device_type_name(info.type),
+                     info.driver.empty() ? "unknown driver" : info.driver, info.subgroup_size);
 }
 
 }  // namespace packmule::runtime

@@ -14,10 +14,12 @@ namespace packmule::runtime {
 
 class Gpu {
  public:
-  /// Opens the device that `name` ("Vulkan0") means. What its driver compiles is kept in the user's cache folder.
+  /// Opens the device that `name` ("Vulkan0") means. What its driver compiles is kept in the user's cache
+  /// folder.
   static Result<std::shared_ptr<Gpu>> open(std::string_view name, const vulkan::MemoryPolicy& policy);
   /// On an opened device; `cache_file` as in vulkan::Pipelines.
-  static Result<std::shared_ptr<Gpu>> create(std::shared_ptr<vulkan::Device> device, std::string cache_file = {});
+  static Result<std::shared_ptr<Gpu>> create(std::shared_ptr<vulkan::Device> device,
+                                             std::string cache_file = {});
   ~Gpu();
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
@@ -25,8 +27,8 @@ class Gpu {
   [[nodiscard]] const std::shared_ptr<vulkan::Device>& device() const { return device_; }
   [[nodiscard]] vulkan::Ops& ops() const { return *ops_; }
 
-  /// An error (kOutOfMemory), with the numbers and what would help, unless so many bytes more may be taken: by the
-  /// budget, and by what the driver has left. `what` lists them: "12 bytes of weights, ...".
+  /// An error (kOutOfMemory), with the numbers and what would help, unless so many bytes more may be taken:
+  /// by the budget, and by what the driver has left. `what` lists them: "12 bytes of weights, ...".
   [[nodiscard]] Status check_room(int64_t n_bytes, std::string_view what) const;
 
   /// "Vulkan0: llvmpipe (...), driver ..., subgroups of 8, float products": for the log.

@@ -15,7 +15,8 @@ void record_move(vulkan::Recorder& recorder, const Move& move, int64_t n_rows, c
                  const vulkan::Span& device, bool to_device) {
   const int64_t bytes = 4 * move.n_cols, stride = move.value->row_bytes();
   const auto copy = [&](int64_t at_staging, int64_t at_device, int64_t n) {
-    const vulkan::Span outside = staging.part(4 * packed_at(move) + at_staging, n), inside = device.part(at_device, n);
+    const vulkan::Span outside = staging.part(4 * packed_at(move) + at_staging, n),
+                       inside = device.part(at_device, n);
     recorder.copy(to_device ? outside : inside, to_device ? inside : outside);
   };
   if (bytes == stride) return copy(0, 0, n_rows * bytes);

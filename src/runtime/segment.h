@@ -1,8 +1,9 @@
-// Consecutive work of a forward pass on a device: recorded once for a shape of batch, handed over in one call.
+// Consecutive work of a forward pass on a device: recorded once for a shape of batch, handed over in one
+// call.
 //
-// A segment has up to two parts, one after the other on the device. The host waits for the first as soon as it
-// needs what that brings back, and works on while the second runs: so while experts on the host are computed,
-// the device has the shared expert to itself, and there is one submission and one wait a layer.
+// A segment has up to two parts, one after the other on the device. The host waits for the first as soon as
+// it needs what that brings back, and works on while the second runs: so while experts on the host are
+// computed, the device has the shared expert to itself, and there is one submission and one wait a layer.
 //
 //   run():   the host's values -> staging | submit: [staging -> device, ops of part 0, device -> staging]
 //                                                   [ops of part 1, device -> staging]
@@ -11,9 +12,9 @@
 //
 // Barriers: a list begins and ends with one, which orders it with everything before and after (the scope of a
 // pipeline barrier is all commands handed over earlier and later, of other lists too). Within, copies to the
-// device, ops, and copies to the host are separated by barriers; ops put their own between their dispatches and
-// at their end. Staging is written by the host only after part 0 of the segment before is done, which is the
-// part that reads it.
+// device, ops, and copies to the host are separated by barriers; ops put their own between their dispatches
+// and at their end. Staging is written by the host only after part 0 of the segment before is done, which is
+// the part that reads it.
 #pragma once
 
 #include <array>

@@ -49,7 +49,8 @@ Status Values::allocate(const Gpu& gpu) {
     PACKMULE_TRY(upload_, Buffer::create(gpu.device(), Buffer::Kind::kUpload, upload_bytes_, "activations"));
   }
   if (download_bytes_ > 0) {
-    PACKMULE_TRY(download_, Buffer::create(gpu.device(), Buffer::Kind::kReadback, download_bytes_, "activations"));
+    PACKMULE_TRY(download_,
+                 Buffer::create(gpu.device(), Buffer::Kind::kReadback, download_bytes_, "activations"));
   }
   return {};
 }

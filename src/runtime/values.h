@@ -1,8 +1,8 @@
 // The activations of a forward pass on a device, and the host-visible memory through which they come and go.
 //
 // A value is a matrix of 32-bit numbers, one row for each token, pair (token, slot) or row of logits, without
-// gaps. It takes device memory when something on the device uses it, and a place in the staging buffers when it
-// is moved: all of that is known when the schedule has been compiled, before anything is allocated.
+// gaps. It takes device memory when something on the device uses it, and a place in the staging buffers when
+// it is moved: all of that is known when the schedule has been compiled, before anything is allocated.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct Value {
   RowsOf rows_of = RowsOf::kTokens;
   int64_t n_rows = 0;  // of the largest batch
   int64_t n_cols = 0;
-  int item = -1;  // of the layout; -1: not on the device
+  int item = -1;                             // of the layout; -1: not on the device
   int64_t upload_at = -1, download_at = -1;  // in the staging buffers; -1: never moved that way
 
   [[nodiscard]] int64_t row_bytes() const { return 4 * n_cols; }

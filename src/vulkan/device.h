@@ -44,8 +44,8 @@ class Device {
 
   /// Hands over a command buffer; it runs after everything handed over before.
   [[nodiscard]] Result<Ticket> submit(VkCommandBuffer commands) { return submit(std::span(&commands, 1)); }
-  /// Several in one call, one after the other, each with a ticket of its own: the first one's is returned, the
-  /// others' follow it. At most kMostAtOnce.
+  /// Several in one call, one after the other, each with a ticket of its own: the first one's is returned,
+  /// the others' follow it. At most kMostAtOnce.
   [[nodiscard]] Result<Ticket> submit(std::span<const VkCommandBuffer> commands);
   static constexpr size_t kMostAtOnce = 2;
   /// For tests: the device is lost after `n` more submissions, as it is when a driver resets it.

@@ -125,20 +125,22 @@ Status Ops::norm(Recorder& recorder, const NormArgs& args) {
 Status Ops::elementwise(Recorder& recorder, const ElementwiseArgs& args) {
   const std::array constants = {static_cast<uint32_t>(args.op)};
   PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_elementwise, constants));
-  const ElementwisePush push{args.a.span.address, args.b.span.address, args.y.span.address,
-                             u32(args.n),         u32(args.a.stride),  u32(args.b.stride),
-                             u32(args.y.stride),  u32(args.a.head_stride), u32(args.b.head_stride),
-                             u32(args.y.head_stride)};
+  const ElementwisePush push{
+      args.a.span.address,     args.b.span.address,    args.y.span.address, u32(args.n),
+      u32(args.a.stride),      u32(args.b.stride),     u32(args.y.stride),  u32(args.a.head_stride),
+      u32(args.b.head_stride), u32(args.y.head_stride)};
   recorder.dispatch(pipeline, push, {groups_of(args.n, kElementGroup), u32(args.n_rows), u32(args.n_heads)});
   return {};
 }
 
 Status Ops::delta_gates(Recorder& recorder, const DeltaGatesArgs& args) {
   PACKMULE_TRY(const Pipeline pipeline, pipelines_.get(Shader::k_delta_gates, {}));
-  const DeltaGatesPush push{args.a.span.address,  args.b.address,     args.a_coef.address,
-                            args.dt_bias.address, args.g.address,     args.beta.address,
-                            u32(args.n_heads),    u32(args.a.stride), u32(args.n_heads),
-                            u32(args.group > 0 ? args.group : args.n_heads), u32(args.group_stride)};
+  const DeltaGatesPush push{args.a.span.address,   args.b.address,
+                            args.a_coef.address,   args.dt_bias.address,
+                            args.g.address,        args.beta.address,
+                            u32(args.n_heads),     u32(args.a.stride),
+                            u32(args.n_heads),     u32(args.group > 0 ? args.group : args.n_heads),
+                            u32(args.group_stride)};
   recorder.dispatch(pipeline, push, {groups_of(args.n_heads, kElementGroup), u32(args.n_tokens)});
   return {};
 }

@@ -28,6 +28,7 @@ struct Weights {
   int64_t n_experts = 1;
   float scale = 1.0f;  // the tensor's `.scale`
   int64_t expert_stride_bytes = 0;  // from one expert to the next; 0: they follow each other
+  Span expert_scales;               // float [n_experts], factors besides `scale`; without bytes: none
 
   [[nodiscard]] int64_t row_bytes() const { return quant::row_bytes(quant::format_of(type), n_cols); }
   [[nodiscard]] int64_t expert_bytes() const {
@@ -94,16 +95,17 @@ struct NormArgs {
 };
 
 enum class Elementwise : uint32_t { kSwiglu = 0, kSigmoidGate = 1, kAdd = 2 };
-/// kSwiglu: y = silu(a) b. kSigmoidGate: y = a sigmoid(b). kAdd: y = a + b. y may be a or b. With several heads a
-/// row has n floats of each, head_stride floats apart.
+/// kSwiglu: y = silu(a) b. kSigmoidGate: y = a sigmoid(b). kAdd: y = a + b. y may be a or b. With several
+/// heads a row has n floats of each, head_stride floats apart.
 struct ElementwiseArgs {
   Elementwise op = Elementwise::kAdd;
   HeadRows a, b, y;
   int64_t n = 0, n_rows = 0, n_heads = 1;
 };
 
-/// g = a_coef * softplus(a + dt_bias), beta = sigmoid(b); a and b are parts of rows with one stride. `group`: heads
-/// whose values of a (and of b) follow each other, group_stride floats from one such group to the next; 0: all.
+/// g = a_coef * softplus(a + dt_bias), beta = sigmoid(b); a and b are parts of rows with one stride. `group`:
+/// heads whose values of a (and of b) follow each other, group_stride floats from one such group to the next;
+/// 0: all.
 struct DeltaGatesArgs {
   Rows a;
   Span b, a_coef, dt_bias;

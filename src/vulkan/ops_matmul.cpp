@@ -15,11 +15,13 @@ struct MatvecPush {
   VkDeviceAddress weights, tables, x, y, ids, x_scales;
   uint32_t n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
+  VkDeviceAddress expert_scales;  // 0: none
 };
 struct MatmulPush {
   VkDeviceAddress weights, tables, x, y, tiles, pairs, begins, x_scales;
   uint32_t n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
+  VkDeviceAddress expert_scales;  // 0: none
 };
 struct SortPush {
   VkDeviceAddress ids, begins, pairs, tiles, groups;
@@ -67,7 +69,8 @@ MatvecPush matvec_push(const Weights& w, VkDeviceAddress tables, const Input& x,
           .expert_bytes = u32(w.expert_bytes()),
           .n_experts = 0,
           .x_divisor = 1,
-          .scale = w.scale};
+          .scale = w.scale,
+          .expert_scales = w.expert_scales.address};
 }
 
 MatmulPush matmul_push(const Weights& w, VkDeviceAddress tables, const Input& x, const Rows& y) {
@@ -88,7 +91,8 @@ MatmulPush matmul_push(const Weights& w, VkDeviceAddress tables, const Input& x,
           .expert_bytes = u32(w.expert_bytes()),
           .n_experts = 0,
           .x_divisor = 1,
-          .scale = w.scale};
+          .scale = w.scale,
+          .expert_scales = w.expert_scales.address};
 }
 
 /// Tokens that share a decoded octet; each pipeline is another compilation, so only three counts.

@@ -343,18 +343,22 @@ TEST_F(MatmulShader, SameBitsForAnyCompany) {
 
 class ExpertShader : public MatmulShader {
  protected:
+  struct Way {
+    bool sorted = false;
+    bool rounded = false;
+    bool with_factors = false;
+  };
   // Gate and up read a row of x for each token, down one for each pair.
-  static void expect_experts(const Format& format, int64_t n_pairs, int64_t x_divisor, bool sorted,
-                             bool rounded = false) {
+  static void expect_experts(const Format& format, int64_t n_pairs, int64_t x_divisor, const Way& way) {
     const std::string what = fmt::format("{}, {} pairs, {} of a token, {}{}", format.name, n_pairs, x_divisor,
-                                         sorted ? "sorted" : "alone", rounded ? ", integers" : "");
+                                         way.sorted ? "sorted" : "alone", way.rounded ? ", integers" : "");
     constexpr int64_t kRows = 35, kExperts = 7;
     const int64_t n_cols = format.block_elems == 1 ? 65 : std::max(64, format.block_elems);
     const Matrix matrix(format, kRows, n_cols, kExperts);
     const int64_t n_x = (n_pairs + x_divisor - 1) / x_divisor;
     Floats x = Random(9).normal(n_x * n_cols);
     Rounded bytes;
-    if (rounded) {
+    if (way.rounded) {
       bytes = round(x, n_cols);
       x = bytes.values;
     }
@@ -368,8 +372,19 @@ class ExpertShader : public MatmulShader {
     for (int64_t i = 0; i < n_pairs; ++i)
       matrix.multiply(ids[static_cast<size_t>(i)], x.data() + i / x_divisor * n_cols, expected, abs_sums);
 
+    // Powers of two, so that the expected products are exact.
+    const Floats factors{1.0f, 0.5f, 2.0f, 4.0f, 0.25f, 1.0f, 8.0f};
+    const Buffer device_factors = to_device(factors);
+    for (size_t i = 0; way.with_factors && i < expected.size(); ++i) {
+      const float factor = factors[static_cast<size_t>(ids[i / kRows])];
+      expected[i] *= factor;
+      abs_sums[i] *= factor;
+    }
+    Weights weights = matrix.weights;
+    if (way.with_factors) weights.expert_scales = device_factors.span();
+
     const Buffer device_x = to_device(x), device_ids = to_device(ids), y = guarded(n_pairs * kRows + 1);
-    const ExpertMatmulArgs args{.weights = matrix.weights,
+    const ExpertMatmulArgs args{.weights = weights,
                                 .ids = device_ids.span(),
                                 .x = {device_x.span(), n_cols},
                                 .y = {y.span(), kRows},
@@ -381,7 +396,7 @@ class ExpertShader : public MatmulShader {
                  tiles = guarded(ExpertOrder::tiles_bytes(n_pairs, kExperts) / 4), groups = guarded(3);
     const ExpertOrder order{begins.span(), pairs.span(), tiles.span(), groups.span(), n_pairs, kExperts};
     run([&](Recorder& recorder) -> Status {
-      if (!sorted) return ops().expert_matvec(recorder, args);
+      if (!way.sorted) return ops().expert_matvec(recorder, args);
       PACKMULE_TRY_STATUS(ops().expert_sort(recorder, device_ids.span(), order, kRows));
       recorder.barrier();
       return ops().expert_matmul(recorder, args, order);
@@ -396,23 +411,25 @@ class ExpertShader : public MatmulShader {
 TEST_F(ExpertShader, IntegerProducts) {
   if (!ops().has_int8(quant::Type::kQ8_0)) GTEST_SKIP() << "the device has no packed dot products";
   for (const quant::Type type : {quant::Type::kQ4_K, quant::Type::kQ6_K}) {
-    expect_experts(quant::format_of(type), 10, 10, false, true);
-    expect_experts(quant::format_of(type), 70, 1, true, true);
-    expect_experts(quant::format_of(type), 70, 10, true, true);
+    expect_experts(quant::format_of(type), 10, 10, {.rounded = true});
+    expect_experts(quant::format_of(type), 70, 1, {.sorted = true, .rounded = true});
+    expect_experts(quant::format_of(type), 70, 10, {.sorted = true, .rounded = true});
   }
 }
 
 TEST_F(ExpertShader, expert_matvec) {
-  for (const Format* format : formats_to_multiply()) expect_experts(*format, 10, 10, false);
-  expect_experts(quant::format_of(quant::Type::kQ5_K), 10, 1, false);
-  expect_experts(quant::format_of(quant::Type::kQ5_K), 1, 1, false);
-  expect_experts(quant::format_of(quant::Type::kQ5_K), 0, 1, false);
+  for (const Format* format : formats_to_multiply()) expect_experts(*format, 10, 10, {});
+  expect_experts(quant::format_of(quant::Type::kQ5_K), 10, 1, {});
+  expect_experts(quant::format_of(quant::Type::kQ5_K), 10, 10, {.with_factors = true});
+  expect_experts(quant::format_of(quant::Type::kQ5_K), 1, 1, {});
+  expect_experts(quant::format_of(quant::Type::kQ5_K), 0, 1, {});
 }
 
 TEST_F(ExpertShader, expert_matmul) {
-  for (const Format* format : formats_to_multiply()) expect_experts(*format, 70, 10, true);
+  for (const Format* format : formats_to_multiply()) expect_experts(*format, 70, 10, {.sorted = true});
+  expect_experts(quant::format_of(quant::Type::kQ6_K), 70, 10, {.sorted = true, .with_factors = true});
   for (const int64_t n_pairs : {0, 1, 3, 64, 129, 301})
-    expect_experts(quant::format_of(quant::Type::kQ6_K), n_pairs, 1, true);
+    expect_experts(quant::format_of(quant::Type::kQ6_K), n_pairs, 1, {.sorted = true});
 }
 
 // Ids come from logits: whatever they are, nothing outside the matrices is read.

@@ -133,16 +133,18 @@ TEST_F(OpsShader, elementwise_of_heads) {
   const Buffer device_x = to_device(x), device_gates = to_device(gates);
   for (int64_t row = 0; row < kRows; ++row)
     for (int64_t head = 0; head < kHeads; ++head)
-      ref().sigmoid_gate(x.data() + (row * kHeads + head) * kN, gates.data() + row * kGateStride + head * kPair + kN, kN);
+      ref().sigmoid_gate(x.data() + (row * kHeads + head) * kN,
+                         gates.data() + row * kGateStride + head * kPair + kN, kN);
   run([&](Recorder& recorder) {
     return ops().elementwise(
-        recorder, {.op = Elementwise::kSigmoidGate,
-                   .a = {device_x.span(), kHeads * kN, kN},
-                   .b = {device_gates.span().part(4 * kN, device_gates.span().size_bytes - 4 * kN), kGateStride, kPair},
-                   .y = {device_x.span(), kHeads * kN, kN},
-                   .n = kN,
-                   .n_rows = kRows,
-                   .n_heads = kHeads});
+        recorder,
+        {.op = Elementwise::kSigmoidGate,
+         .a = {device_x.span(), kHeads * kN, kN},
+         .b = {device_gates.span().part(4 * kN, device_gates.span().size_bytes - 4 * kN), kGateStride, kPair},
+         .y = {device_x.span(), kHeads * kN, kN},
+         .n = kN,
+         .n_rows = kRows,
+         .n_heads = kHeads});
   });
   expect_close(from_device<float>(device_x, x.size()), x, kSigmoidTolerance, kTiny);
 }

@@ -580,7 +580,7 @@ class LifeTest(unittest.TestCase):
     def test_commands_of_llama_server_on_a_device(self):
         """The same, on the processor posing as a graphics device where there is one."""
         devices = subprocess.run([PACKMULE, "--list-devices"], capture_output=True, text=True, timeout=PATIENCE).stdout
-        if "PACKMULE_NO_DEVICE" in os.environ or "Vulkan0: llvmpipe" not in devices:
+        if "Vulkan0: llvmpipe" not in devices:
             self.skipTest("no lavapipe here: " + devices)
         both = ["--ctx-size", "2048", "--jinja", "--flash-attn", "1", "-ngl", "99", "-ctk", "q4_1", "-ctv", "q4_1",
                 "-ot", r"\.([0-1][2-9]|[2-9][0-9]|[0-9][0-9][0-9])\.ffn_(up|down|gate)_exps.=CPU",

@@ -28,6 +28,7 @@ layout(push_constant) uniform Push {
   Floats x_scales;
   uint n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
+  Floats expert_scales;
 };
 
 /// The row of x at a place of the order; `place` is below the end.
@@ -134,11 +135,13 @@ void multiply_tiles(uint my_row, uint my_token, inout float sum[4][4]) {
 void main() {
   const uint row = (gl_WorkGroupID.x + gl_WorkGroupID.z * gl_NumWorkGroups.x) * TILE;
   uint first = gl_WorkGroupID.y * TILE, end = n_tokens, expert_byte = 0u;
+  float factor = scale;
   if (n_experts != 0u) {
     const uint expert = uint(tiles.at[2u * gl_WorkGroupID.y]);
     first = uint(tiles.at[2u * gl_WorkGroupID.y + 1u]);
     end = uint(begins.at[expert + 1u]);
     expert_byte = expert * expert_bytes;
+    if (uvec2(expert_scales) != uvec2(0u)) factor *= expert_scales.at[expert];
   }
   if (row >= n_rows) return;
   const uint lane = gl_LocalInvocationIndex;
@@ -157,6 +160,6 @@ void main() {
     if (place >= end) continue;
     const uint to = (n_experts != 0u ? uint(pairs.at[place]) : place) * y_stride + row + my_row;
     [[unroll]] for (uint r = 0u; r < 4u; ++r)
-      if (row + my_row + r < n_rows) y.at[to + r] = scale * sum[r][t];
+      if (row + my_row + r < n_rows) y.at[to + r] = factor * sum[r][t];
   }
 }

@@ -31,6 +31,7 @@ layout(push_constant) uniform Push {
   Floats x_scales;
   uint n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
+  Floats expert_scales;
 };
 shared float partial[LANES * ROWS * TOKENS];
 
@@ -39,7 +40,12 @@ void main() {
   const uint token = gl_WorkGroupID.y * TOKENS;
   if (row >= n_rows) return;
   uint expert_byte = 0u;
-  if (n_experts != 0u) expert_byte = min(uint(ids.at[token]), n_experts - 1u) * expert_bytes;
+  float factor = scale;
+  if (n_experts != 0u) {
+    const uint expert = min(uint(ids.at[token]), n_experts - 1u);
+    expert_byte = expert * expert_bytes;
+    if (uvec2(expert_scales) != uvec2(0u)) factor *= expert_scales.at[expert];
+  }
 
   float sum[ROWS * TOKENS];
   [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; ++i) sum[i] = 0.0;
@@ -92,6 +98,6 @@ void main() {
     float total = 0.0;
     for (uint s = 0u; s < gl_NumSubgroups; ++s) total += partial[s * ROWS * TOKENS + i];
     const uint r = row + i / TOKENS, t = token + i % TOKENS;
-    if (r < n_rows && t < n_tokens) y.at[t * y_stride + r] = scale * total;
+    if (r < n_rows && t < n_tokens) y.at[t * y_stride + r] = factor * total;
   }
 }
