@@ -1,10 +1,10 @@
 // Caches of layers that a graphics device computes: what a page pool and its sequences ask of the memory they
 // cannot reach themselves.
 //
-// Pages keep their numbers: page n of the pool has a part on the host, for the layers of the host, and a part on
-// the device, and both are taken, shared and given back together. So who holds a page, and what is copied when
-// one is written, is decided in one place (sequence.h), and a device only stores. A recurrent state likewise is
-// one object of two parts.
+// Pages keep their numbers: page n of the pool has a part on the host, for the layers of the host, and a part
+// on the device, and both are taken, shared and given back together. So who holds a page, and what is copied
+// when one is written, is decided in one place (sequence.h), and a device only stores. A recurrent state
+// likewise is one object of two parts.
 //
 // Nothing here reports errors but what allocates: a copy on a device that is lost shows in the next forward
 // pass, which fails.

@@ -27,8 +27,8 @@ struct StateShape {
 class RecurrentState {
  public:
   RecurrentState() = default;
-  /// All zero: the state before the first token. `device` holds the part of the layers that are not the host's,
-  /// as `use` says; null when there are none.
+  /// All zero: the state before the first token. `device` holds the part of the layers that are not the
+  /// host's, as `use` says; null when there are none.
   static Result<RecurrentState> allocate(std::shared_ptr<const StateShape> shape,
                                          std::shared_ptr<DeviceMemory> device = nullptr,
                                          DeviceMemory::Use use = DeviceMemory::Use::kLive);

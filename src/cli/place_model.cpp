@@ -59,7 +59,8 @@ void check_rules(const PlacementFlags& flags) {
   throw_if(rules_of(flags, *machine));
 }
 
-Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptions& options) {
+Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptions& options,
+                                std::function<void(const std::string&)> warn) {
   PACKMULE_TRY(const auto device, device_of(flags));
   if (!device) {
     if (flags.n_gpu_layers.value_or(0) == 0) return std::string();
@@ -99,6 +100,7 @@ Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptio
   std::string line =
       fmt::format("{}; there: {}; on the CPU: {}", placement->gpu->describe(),
                   tier_text(plan.footprints[kDevice]), tier_text(plan.footprints[placement::kHost]));
+  placement->warn = std::move(warn);
   options.placement = std::move(placement);
   return line;
 }

@@ -105,7 +105,8 @@ TEST(PlacementFlags, LimitARealDevice) {
   info.name = "some card";
   info.heaps = {{.size_bytes = int64_t{12} << 30, .device_local = true, .budget_bytes = int64_t{10} << 30}};
   info.max_allocation_bytes = info.max_buffer_bytes = int64_t{4} << 30;
-  const auto machine = machine_of(parse({"--reserve", "1G", "--device-bandwidth", "500"}).flags, 4, info).value();
+  const auto machine =
+      machine_of(parse({"--reserve", "1G", "--device-bandwidth", "500"}).flags, 4, info).value();
   EXPECT_EQ(machine.names(), "CPU, GPU1 (Vulkan1)");
   EXPECT_EQ(machine.at(1).words, "some card");
   EXPECT_EQ(machine.at(1).total_bytes, int64_t{12} << 30);

@@ -282,7 +282,9 @@ Status run(const RunOptions& options) {
     return fail(ErrorKind::kInvalidArgument, "--no-chat needs a prompt: give one with -p, -f or on stdin");
   std::unique_ptr<engine::Engine> engine;
   engine::EngineOptions engine_options = options.engine;
-  PACKMULE_TRY(const std::string placed, place_model(options.placement, engine_options));
+  PACKMULE_TRY(const std::string placed,
+               place_model(options.placement, engine_options,
+                           [](const std::string& line) { fmt::print(stderr, "\nwarning: {}\n", line); }));
   if (!placed.empty()) fmt::print(stderr, "{}\n", placed);
   {
     ProgressLine progress;

@@ -45,7 +45,8 @@ struct ServeOptions {
 Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, ServerLog& log) {
   const auto begin = std::chrono::steady_clock::now();
   engine::EngineOptions engine_options = options.engine;
-  PACKMULE_TRY(const std::string placed, place_model(options.placement, engine_options));
+  PACKMULE_TRY(const std::string placed, place_model(options.placement, engine_options,
+                                                     [&log](const std::string& line) { log.warn(line); }));
   if (!placed.empty()) log.info(placed);
   PACKMULE_TRY(auto engine, engine::Engine::open(engine_options));
   PACKMULE_TRY(const auto chosen, chat::choose_template(engine->chat_template(), options.template_path));

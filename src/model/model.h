@@ -56,8 +56,8 @@ struct Slice {
   std::span<const Mark> marks = {};
 };
 
-/// Watches a forward pass from inside; for tests and tools. Called on the calling thread. What a device computes is
-/// not seen.
+/// Watches a forward pass from inside; for tests and tools. Called on the calling thread. What a device
+/// computes is not seen.
 class Probe {
  public:
   virtual ~Probe() = default;
@@ -101,12 +101,12 @@ class Model {
 
   /// Runs slices whose tokens number at most ubatch_size in all (more is an error, as are an unknown token id
   /// and a sequence twice). Room in each sequence is reserved first; on an error nothing has been written.
-  /// Returns one row of n_vocab logits per position asked for (at most logit_rows), in batch order, valid until the next call.
-  /// Logits of padding tokens are as computed; the sampler masks them.
+  /// Returns one row of n_vocab logits per position asked for (at most logit_rows), in batch order, valid
+  /// until the next call. Logits of padding tokens are as computed; the sampler masks them.
   ///
   /// When `stop` is requested meanwhile, the call ends after the step at hand with kCancelled; the batch's
-  /// sequences, written in part, have been reset, and states to be kept are undefined. So it is with any other
-  /// error while tokens are computed, which only a device can cause.
+  /// sequences, written in part, have been reset, and states to be kept are undefined. So it is with any
+  /// other error while tokens are computed, which only a device can cause.
   [[nodiscard]] Result<std::span<const float>> forward(std::span<const Slice> batch, Probe* probe = nullptr,
                                                        const std::stop_token& stop = {});
 

@@ -79,7 +79,21 @@ std::shared_ptr<cache::DeviceMemory> PlacedModel::new_caches() const {
   return std::make_shared<runtime::DeviceCaches>(state_.gpu, layout_);
 }
 
+void PlacedModel::watch_memory() {
+  constexpr int64_t kPassesBetweenLooks = 64;  // a look takes some microseconds
+  if (!placement_->warn || n_passes_++ % kPassesBetweenLooks != 0) return;
+  const int64_t over = state_.gpu->device()->over_budget_bytes();
+  if (over > 0 && !is_over_budget_)
+    placement_->warn(fmt::format(
+        "{}: other programs want its memory: the driver lets packmule have {} bytes less than it has taken, "
+        "and may "
+        "move as much to memory where every token is slow; close them, or place less there (-ngl, --cpu-moe)",
+        state_.gpu->device()->info().id, over));
+  is_over_budget_ = over > 0;
+}
+
 Status PlacedModel::begin(const Pass& pass) {
+  watch_memory();
   // What the last pass handed over may still read the tables, if that pass failed.
   PACKMULE_TRY_STATUS(state_.finish());
   runtime::DeviceBatch& batch = state_.batch;

@@ -69,6 +69,8 @@ class PlacedModel {
   [[nodiscard]] int64_t device_weight_bytes() const { return weights_.tensor_bytes(); }
 
  private:
+  /// Every so many passes.
+  void watch_memory();
   PlacedModel(const Hparams& h, const cache::Layout& layout, std::shared_ptr<const Placement> placement,
               int64_t n_tokens, int64_t n_logits);
 
@@ -76,6 +78,8 @@ class PlacedModel {
   const cache::Layout& layout_;
   std::shared_ptr<const Placement> placement_;
   int64_t device_bytes_ = 0;
+  int64_t n_passes_ = 0;
+  bool is_over_budget_ = false;
   runtime::DeviceWeights weights_;
   runtime::DeviceState state_;
   DeviceLayers layers_;

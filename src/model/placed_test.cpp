@@ -368,6 +368,32 @@ TEST_F(PlacedTest, WhatDoesNotFitIsRefusedBeforeAnythingIsTaken) {
   EXPECT_EQ(device->budget().taken_bytes(), before);
 }
 
+TEST_F(PlacedTest, SaysOnceThatTheDriverWantsMemoryBack) {
+  const GoldenCase golden = quantised();
+  const auto path = testing_support::golden_model(golden).value();
+  gguf::File file = gguf::File::open(path.string()).value();
+  ModelOptions options = exact_options(Isa::kRef, 1);
+  const auto placement = placement_of(file, Rules{"head", {{"^output", true}}, false}, gpu_);
+  std::vector<std::string> lines;
+  placement->warn = [&](const std::string& line) { lines.push_back(line); };
+  options.placement = placement;
+  const auto loaded = LoadedModel::load(std::move(file), options, 1, 1024).value();
+  const auto sequence = loaded.sequence();
+  const auto pass_64_times = [&](int64_t over) {
+    device()->pretend_over_budget(over);
+    for (int i = 0; i < 64; ++i) (void)loaded.run(*sequence, std::span(golden.tokens).first(1), 1);
+    return lines.size();
+  };
+  EXPECT_EQ(pass_64_times(0), 0u);
+  EXPECT_EQ(pass_64_times(1000), 1u);
+  EXPECT_EQ(pass_64_times(1000), 1u);
+  EXPECT_EQ(pass_64_times(0), 1u);
+  EXPECT_EQ(pass_64_times(2000), 2u);
+  device()->pretend_over_budget(-1);
+  ASSERT_FALSE(lines.empty());
+  EXPECT_THAT(lines.front(), HasSubstr("1000 bytes less"));
+}
+
 TEST_F(PlacedTest, ALostDeviceEndsThePassWithAnError) {
   const auto device = vulkan::Device::create(test().instance, test().info).value();
   const GoldenCase golden = quantised();

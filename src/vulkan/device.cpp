@@ -111,6 +111,13 @@ int64_t Device::available_bytes() const {
       .available_bytes();
 }
 
+int64_t Device::over_budget_bytes() const {
+  if (pretended_over_bytes_ >= 0) return pretended_over_bytes_;
+  if (!info_.has_memory_budget) return 0;
+  const MemoryHeap heap = read_heaps(physical_, true)[static_cast<size_t>(info_.main_heap)];
+  return heap.budget_bytes ? std::max<int64_t>(0, heap.usage_bytes - *heap.budget_bytes) : 0;
+}
+
 Result<Ticket> Device::submit(std::span<const VkCommandBuffer> commands) {
   if (submissions_left_ == 0) PACKMULE_VK(VK_ERROR_DEVICE_LOST);
   if (submissions_left_ > 0) --submissions_left_;

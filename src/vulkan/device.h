@@ -42,6 +42,12 @@ class Device {
   /// By the driver, now: what other programs leave. Equal to the heap's size where it does not say.
   [[nodiscard]] int64_t available_bytes() const;
 
+  /// By how much this process has more of the main heap than the driver lets it have, now: then the driver
+  /// may move some of it to slower memory. 0 where the driver does not say.
+  [[nodiscard]] int64_t over_budget_bytes() const;
+  /// For tests: what over_budget_bytes() says.
+  void pretend_over_budget(int64_t n_bytes) { pretended_over_bytes_ = n_bytes; }
+
   /// Hands over a command buffer; it runs after everything handed over before.
   [[nodiscard]] Result<Ticket> submit(VkCommandBuffer commands) { return submit(std::span(&commands, 1)); }
   /// Several in one call, one after the other, each with a ticket of its own: the first one's is returned,
@@ -70,7 +76,8 @@ class Device {
   VkCommandPool command_pool_ = VK_NULL_HANDLE;
   VkSemaphore timeline_ = VK_NULL_HANDLE;
   Ticket last_ticket_ = 0;
-  int64_t submissions_left_ = -1;  // until the device is lost; negative: it is not
+  int64_t pretended_over_bytes_ = -1;  // negative: the driver is asked
+  int64_t submissions_left_ = -1;      // until the device is lost; negative: it is not
 };
 
 }  // namespace packmule::vulkan
