@@ -82,7 +82,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
   finished(3);
 
   const bool mapped = impl->model->load_mode() == model::LoadMode::kMmap;
-  impl->options.cache_ram_bytes = cache_ram_for(impl->options, mapped ? impl->model->weight_bytes() : 0);
+  const int64_t host_bytes = impl->model->weight_bytes() - impl->model->device_weight_bytes();
+  impl->options.cache_ram_bytes = cache_ram_for(impl->options, mapped ? host_bytes : 0);
   PACKMULE_TRY(impl->scheduler,
                Scheduler::start(*impl->model, *impl->threads, impl->options, *impl->options.cache_ram_bytes));
   auto engine = std::unique_ptr<Engine>(new Engine(std::move(impl)));
