@@ -8,7 +8,7 @@ SOAK_SECONDS ?= 120
 help:
 	@echo "make demo         install what is missing, build, and let a small model write a few words"
 	@echo "make test         the same set-up, then every test (a few minutes)"
-	@echo "make e2e          coding agents from npm (0.6 GB) against the server, each until it has run a tool"
+	@echo "make e2e          coding agents from npm (0.6 GB) against the server and the small model, until they have run a tool"
 	@echo "make soak         200 clients, some of them bad, for SOAK_SECONDS ($(SOAK_SECONDS)) seconds"
 	@echo "make test-slow    the tests on models of 0.7 GB and more"
 	@echo "make test-asan    unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -39,7 +39,7 @@ test: build
 
 e2e: build
 	tests/e2e/run_node.sh tests/e2e/agents $(BUILD)/agents $(abspath $(BUILD)/bin/packmule_scripted_server) \
-	  $(abspath $(BUILD)/bin/packmule) $(abspath tests/data/golden/tinyC-Q4_K_M.gguf)
+	  $(abspath $(BUILD)/bin/packmule) $(abspath models/mulelet.gguf)
 
 soak: build
 	tests/e2e/soak_test.py $(SOAK_SECONDS) 200 $(BUILD)/bin/packmule_scripted_server tests/e2e/clients/script.json

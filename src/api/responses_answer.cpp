@@ -34,7 +34,7 @@ Json usage(const Ending& ending) {
 }  // namespace
 
 ResponsesAnswer::ResponsesAnswer(std::string model, const Json& request)
-    : model_(std::move(model)), id_(random_id("resp_", 32)), created_(seconds_now()) {
+    : model_(std::move(model)), id_(random_id("resp_", 32)), created_(seconds_now()), tools_(request) {
   repeated_ = {{"instructions", nullptr},
                {"max_output_tokens", nullptr},
                {"metadata", Json::object()},
@@ -99,8 +99,8 @@ void ResponsesAnswer::begin_item(const AnswerPart& part) {
                          {"type", "function_call"},
                          {"status", "in_progress"},
                          {"call_id", part.id},
-                         {"name", part.text},
                          {"arguments", ""}});
+      output_.back().update(tools_.names(part.text));
       break;
   }
 }

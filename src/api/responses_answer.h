@@ -4,6 +4,7 @@
 #include <string>
 
 #include "api/answer_writer.h"
+#include "api/responses_tools.h"
 
 namespace packmule::api {
 
@@ -39,6 +40,7 @@ class ResponsesAnswer : public AnswerWriter {
   const std::string id_;
   const int64_t created_;
   Json repeated_;  // of the request
+  const NamespacedTools tools_;
   Json output_ = Json::array();
   Kind kind_ = Kind::kContent;  // of the last item; kCall for a function_call
   bool open_ = false;           // more may be added to it

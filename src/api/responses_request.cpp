@@ -7,6 +7,7 @@
 #include "api/fields.h"
 #include "api/generation_fields.h"
 #include "api/messages.h"
+#include "api/responses_tools.h"
 
 namespace packmule::api {
 namespace {
@@ -85,8 +86,10 @@ class Conversation {
     API_TRY(const std::string id, required_string(item, "call_id", here));
     API_TRY(const std::string name, required_string(item, "name", here));
     API_TRY(const std::string arguments, required_string(item, "arguments", here));
+    std::string space;
+    if (const Json given = item.value("namespace", Json()); given.is_string()) space = given;
     assistant()["tool_calls"].push_back(
-        {{"id", id}, {"type", "function"}, {"function", {{"name", name}, {"arguments", arguments}}}});
+        {{"id", id}, {"type", "function"}, {"function", {{"name", flat_name(space, name)}, {"arguments", arguments}}}});
     return {};
   }
 
@@ -135,27 +138,13 @@ ApiResult<Json> chat_messages(const Json& body) {
   return std::move(conversation).messages();
 }
 
-ApiResult<Json> chat_tools(const Json& tools) {
-  API_TRY_STATUS(expect_array(tools, "tools"));
-  Json out = Json::array();
-  for (size_t i = 0; i < tools.size(); ++i) {
-    const std::string here = fmt::format("tools[{}]", i);
-    API_TRY_STATUS(expect_object(tools[i], here));
-    API_TRY(const std::string type, required_string(tools[i], "type", here));
-    if (type != "function") continue;
-    Json function = Json::object();
-    API_TRY(function["name"], required_string(tools[i], "name", here));
-    for (const char* name : {"description", "parameters", "strict"})
-      if (const Json value = tools[i].value(name, Json()); !value.is_null()) function[name] = value;
-    out.push_back({{"type", "function"}, {"function", std::move(function)}});
-  }
-  return out;
-}
-
 /// "auto", "none" and "required" are the same; a function is named one level higher.
 Json chat_tool_choice(const Json& choice) {
   if (!choice.is_object() || choice.value("type", Json()) != "function") return choice;
-  return {{"type", "function"}, {"function", {{"name", choice.value("name", Json())}}}};
+  Json name = choice.value("name", Json());
+  const Json space = choice.value("namespace", Json());
+  if (name.is_string() && space.is_string()) name = flat_name(space.get<std::string>(), name.get<std::string>());
+  return {{"type", "function"}, {"function", {{"name", std::move(name)}}}};
 }
 
 /// text.format, which says in one object what response_format says in two.
@@ -182,7 +171,7 @@ ApiResult<Json> chat_from_responses(const Json& body) {
     if (const Json* value = fields.get(name)) out[name] = *value;
   if (const Json* value = fields.get("max_output_tokens")) out["max_tokens"] = *value;
   if (const Json* tools = fields.get("tools")) {
-    API_TRY(out["tools"], chat_tools(*tools));
+    API_TRY(out["tools"], chat_tools_of_responses(*tools));
   }
   if (const Json* choice = fields.get("tool_choice")) out["tool_choice"] = chat_tool_choice(*choice);
   if (const Json* text = fields.get("text")) {

@@ -3,7 +3,7 @@
 // Unknown fields are ignored. Nothing is stored here, so what refers to an earlier response, a conversation
 // or a stored prompt is refused; `store` itself is ignored. Tools that OpenAI's servers would run (web search
 // and the like) and tools with a free text as input are left out: the model is not told of them and cannot
-// call them. Agents offer them to every model.
+// call them. Agents offer them to every model. Namespaces of functions: responses_tools.h.
 #pragma once
 
 #include "api/error.h"

@@ -22,7 +22,7 @@ async function start(command, args) {
 /** The real server layers in front of a model that follows script.json. Requests are written to `record`. */
 export const scripted = (...record) => start(SCRIPTED_SERVER, [SCRIPT, ...record]);
 
-/** The real program with a tiny model of random weights. */
+/** The real program with MODEL. */
 export async function real(...flags) {
   const url = await start(PACKMULE, ["serve", "-m", MODEL, "--port", "0", "-c", "2048", "-t", "1", ...flags]);
   while ((await fetch(`${url}/health`)).status !== 200) await new Promise((resolve) => setTimeout(resolve, 20));
