@@ -1,42 +1,12 @@
 #include "chat/tool_arguments.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <optional>
 #include <utility>
 
 namespace packmule::chat {
 namespace {
-
-constexpr std::array<std::pair<std::string_view, ValueType>, 7> kTypeNames = {{
-    {"string", ValueType::kString},
-    {"boolean", ValueType::kBoolean},
-    {"integer", ValueType::kInteger},
-    {"number", ValueType::kNumber},
-    {"array", ValueType::kArray},
-    {"object", ValueType::kObject},
-    {"null", ValueType::kNull},
-}};
-
-void add_type(const Json& name, ValueTypes& types) {
-  for (const auto& [known, type] : kTypeNames)
-    if (name == known && std::find(types.begin(), types.end(), type) == types.end()) types.push_back(type);
-}
-
-/// Schemas come from JSON that is limited in depth, and so is the recursion.
-void add_types(const Json& schema, ValueTypes& types) {
-  if (!schema.is_object()) return;
-  if (const auto type = schema.find("type"); type != schema.end()) {
-    if (type->is_array())
-      for (const Json& name : *type) add_type(name, types);
-    else
-      add_type(*type, types);
-  }
-  for (const char* choice : {"anyOf", "oneOf"})
-    if (const auto list = schema.find(choice); list != schema.end() && list->is_array())
-      for (const Json& one : *list) add_types(one, types);
-}
 
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";
@@ -139,7 +109,7 @@ ToolSchemas::ToolSchemas(const Json& tools) {
     if (schema == function.end() || !schema->is_object()) continue;
     const auto properties = schema->find("properties");
     if (properties == schema->end() || !properties->is_object()) continue;
-    for (const auto& [key, declared] : properties->items()) add_types(declared, parameters[key]);
+    for (const auto& [key, declared] : properties->items()) parameters[key] = value_types(declared, *schema);
   }
 }
 

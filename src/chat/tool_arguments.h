@@ -7,13 +7,9 @@
 #include <vector>
 
 #include "base/json.h"
+#include "chat/schema_types.h"
 
 namespace packmule::chat {
-
-enum class ValueType { kString, kBoolean, kInteger, kNumber, kArray, kObject, kNull };
-
-/// What a value may be, in the order in which it is tried. Empty: nothing is said about it.
-using ValueTypes = std::vector<ValueType>;
 
 /// A value of these types is its text, whatever that is.
 [[nodiscard]] bool is_text(const ValueTypes& types);
@@ -29,8 +25,7 @@ using ValueTypes = std::vector<ValueType>;
 /// The types of the parameters of all tools of a request.
 class ToolSchemas {
  public:
-  /// As api::parse_tools gives them; null for none. Understands `type` (a name or a list), `anyOf` and
-  /// `oneOf`.
+  /// As api::parse_tools gives them; null for none.
   explicit ToolSchemas(const Json& tools);
 
   using Parameters = std::map<std::string, ValueTypes, std::less<>>;

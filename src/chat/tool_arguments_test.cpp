@@ -66,6 +66,67 @@ TEST(ToolArguments, ReadsTheTypesOfSchemas) {
     EXPECT_EQ(types(nothing), ValueTypes{}) << nothing;
 }
 
+TEST(ToolArguments, FollowsReferences) {
+  const Json root = Json::parse(R"({
+    "$defs": {
+      "point": {"type": "object", "properties": {"x": {"type": "number"}}},
+      "a/b~c d": {"type": "boolean"},
+      "list": {"anyOf": [{"$ref": "#/$defs/point"}, {"type": "null"}]},
+      "own": {"anyOf": [{"$ref": "#/$defs/own"}, {"type": "integer"}]},
+      "ring": {"$ref": "#/$defs/ring2"}, "ring2": {"allOf": [{"$ref": "#/$defs/ring"}]},
+      "wide": {"anyOf": [{"$ref": "#/$defs/wide2"}, {"$ref": "#/$defs/wide2"}]},
+      "wide2": {"anyOf": [{"$ref": "#/$defs/wide3"}, {"$ref": "#/$defs/wide3"}]},
+      "wide3": {"oneOf": [{"type": "array"}, {"type": "array"}]}},
+    "properties": {"p": {"type": "array"}, "q": [{"type": "null"}]}})");
+  const struct {
+    const char* schema;
+    ValueTypes types;
+  } cases[] = {
+      {R"({"$ref": "#/$defs/point"})", {kObject}},
+      {R"({"$ref": "#/$defs/a~1b~0c%20d"})", {kBoolean}},
+      {R"({"$ref": "#/$defs/list", "description": "d"})", {kObject, kNull}},
+      {R"({"allOf": [{"$ref": "#/$defs/point"}], "description": "d"})", {kObject}},
+      {R"({"anyOf": [{"$ref": "#/$defs/point"}, {"type": "string"}]})", {kObject, kString}},
+      {R"({"$ref": "#/$defs/list", "type": "object"})", {kObject}},
+      {R"({"$ref": "#/properties/p"})", {kArray}},
+      {R"({"$ref": "#/properties/q/0"})", {kNull}},
+      {R"({"$ref": "#/$defs/own"})", {kInteger}},
+      {R"({"$ref": "#/$defs/wide"})", {kArray}},
+      {R"({"allOf": [{"type": "number"}, {"type": ["integer", "null"]}]})", {kInteger}},
+      {R"({"enum": [1, "a", null]})", {kInteger, kString, kNull}},
+      {R"({"const": 2.5})", {kNumber}},
+      {R"({"properties": {"x": {}}})", {kObject}},
+      {R"({"minimum": 1})", {kNumber}},
+      {R"({"$ref": "#/$defs/ring"})", {}},
+      {R"({"$ref": "#/$defs/none"})", {}},
+      {R"({"$ref": "#/properties/q/1"})", {}},
+      {R"({"$ref": "#/properties/q/01x"})", {}},
+      {R"({"$ref": "#anchor"})", {}},
+      {R"({"$ref": "other.json#/a"})", {}},
+      {R"({"$ref": 5})", {}},
+  };
+  for (const auto& c : cases) EXPECT_EQ(value_types(Json::parse(c.schema), root), c.types) << c.schema;
+
+  // As a tool has it.
+  const ToolSchemas tools(Json::array(
+      {{{"function",
+         {{"name", "f"},
+          {"parameters",
+           {{"$defs", root["$defs"]}, {"properties", {{"p", {{"$ref", "#/$defs/point"}}}}}}}}}}}));
+  EXPECT_EQ(tools.find("f")->at("p"), ValueTypes{kObject});
+}
+
+TEST(ToolArguments, BoundsWhatReferencesCost) {
+  // Each doubles what is behind it.
+  Json root = {{"$defs", {{"d0", {{"type", "integer"}}}}}};
+  for (int i = 1; i < 60; ++i) {
+    const Json one = {{"$ref", "#/$defs/d" + std::to_string(i - 1)}};
+    root["$defs"]["d" + std::to_string(i)] = {{"anyOf", Json::array({one, one})}};
+  }
+  const ValueTypes types = value_types({{"$ref", "#/$defs/d59"}}, root);
+  EXPECT_TRUE(types.empty() || types == ValueTypes{kInteger});
+}
+
 TEST(ToolArguments, TakesToolsWithoutASchema) {
   const ToolSchemas tools(Json::parse(
       R"([{"function":{"name":"a"}},{"function":{"name":"b","parameters":[]}},
