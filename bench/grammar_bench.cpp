@@ -4,7 +4,8 @@
 //
 // For each form of calls: the time to compile the tools, and for each token of an answer that calls all of
 // them the time of its mask, first with nothing known and then again with the same grammar, as the next
-// request has it.
+// request has it. All of it kRounds times from the beginning, the vocabulary too; of each token the shortest
+// time counts, as what other programs take of the processor is no part of its mask.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -104,6 +105,14 @@ std::string answer(const Json& tools, grammar::CallForm form) {
   return out;
 }
 
+constexpr int kRounds = 7;
+
+/// Of each token its shortest time so far.
+void keep_shortest(std::vector<double>& best, const std::vector<double>& times) {
+  if (best.empty()) best = times;
+  for (size_t i = 0; i < times.size(); ++i) best[i] = std::min(best[i], times[i]);
+}
+
 void report(const char* what, std::vector<double> times) {
   std::sort(times.begin(), times.end());
   double sum = 0;
@@ -111,43 +120,67 @@ void report(const char* what, std::vector<double> times) {
   const auto at = [&](double q) {
     return times[static_cast<size_t>(q * static_cast<double>(times.size() - 1))];
   };
-  fmt::print("  {:<28} {} masks: median {:.4f} ms, mean {:.4f}, 99% {:.4f}, worst {:.3f}\n", what,
-             times.size(), at(0.5), sum / static_cast<double>(times.size()), at(0.99), times.back());
+  fmt::print("  {:<22} {} masks: median {:.4f} ms, mean {:.4f}, 99% {:.4f}, 99.9% {:.3f}, worst {:.3f}\n",
+             what, times.size(), at(0.5), sum / static_cast<double>(times.size()), at(0.99), at(0.999),
+             times.back());
+}
+
+/// The times of the masks of one answer.
+Result<std::vector<double>> time_masks(const std::shared_ptr<const grammar::TokenGrammar>& tokens,
+                                       const std::vector<int32_t>& ids) {
+  grammar::Matcher matcher(tokens);
+  std::vector<double> times;
+  for (const int32_t id : ids) {
+    const auto begin = Clock::now();
+    PACKMULE_TRY(const auto mask, matcher.mask());
+    times.push_back(ms_since(begin));
+    if ((mask[static_cast<size_t>(id) / 64] >> (id % 64) & 1) == 0)
+      return fail(ErrorKind::kInternal, "token {} of the answer is not allowed", times.size() - 1);
+    PACKMULE_TRY_STATUS(matcher.accept(id));
+  }
+  return times;
 }
 
 Status measure(const std::string& path) {
   PACKMULE_TRY(const gguf::File file, gguf::File::open(path));
   PACKMULE_TRY(const auto tokenizer, text::Tokenizer::load(file));
-  auto begin = Clock::now();
-  const auto vocabulary = grammar::Vocabulary::of(*tokenizer, tokenizer->n_tokens());
-  fmt::print("vocabulary: {} tokens, tree made in {:.1f} ms\n", vocabulary->n_tokens(), ms_since(begin));
   const Json tools = make_tools(60);
   fmt::print("tools: {}, {} bytes of JSON\n", tools.size(), tools.dump().size());
+  double vocabulary_ms = 1e9;
   for (const auto form : {grammar::CallForm::kXml, grammar::CallForm::kJson})
     for (const auto calls : {grammar::AnswerRules::Calls::kRequired, grammar::AnswerRules::Calls::kFree}) {
-      begin = Clock::now();
-      PACKMULE_TRY(const auto made, grammar::compile_answer({.calls = calls, .form = form, .tools = &tools}));
-      const double compile_ms = ms_since(begin);
+      PACKMULE_TRY(const auto ids, tokenizer->encode(answer(tools, form), text::ParseSpecial::kUserDefined));
+      std::vector<double> first, again;
+      double compile_ms = 1e9;
+      size_t n_states = 0;
+      for (int round = 0; round < kRounds; ++round) {
+        auto begin = Clock::now();
+        const auto vocabulary = grammar::Vocabulary::of(*tokenizer, tokenizer->n_tokens());
+        vocabulary_ms = std::min(vocabulary_ms, ms_since(begin));
+        begin = Clock::now();
+        PACKMULE_TRY(const auto made,
+                     grammar::compile_answer({.calls = calls, .form = form, .tools = &tools}));
+        compile_ms = std::min(compile_ms, ms_since(begin));
+        n_states = made.grammar->n_states();
+        const auto tokens = std::make_shared<const grammar::TokenGrammar>(made.grammar, vocabulary);
+        for (auto* times : {&first, &again}) {
+          PACKMULE_TRY(const auto one, time_masks(tokens, ids));
+          keep_shortest(*times, one);
+        }
+      }
       fmt::print("{}, calls {}: compiled in {:.1f} ms, {} states\n",
                  form == grammar::CallForm::kXml ? "XML" : "JSON",
-                 calls == grammar::AnswerRules::Calls::kFree ? "free" : "required", compile_ms,
-                 made.grammar->n_states());
-      const auto tokens = std::make_shared<const grammar::TokenGrammar>(made.grammar, vocabulary);
-      PACKMULE_TRY(const auto ids, tokenizer->encode(answer(tools, form), text::ParseSpecial::kUserDefined));
-      for (const char* what : {"nothing known", "the same grammar again"}) {
-        grammar::Matcher matcher(tokens);
-        std::vector<double> times;
-        for (const int32_t id : ids) {
-          begin = Clock::now();
-          PACKMULE_TRY(const auto mask, matcher.mask());
-          times.push_back(ms_since(begin));
-          if ((mask[static_cast<size_t>(id) / 64] >> (id % 64) & 1) == 0)
-            return fail(ErrorKind::kInternal, "token {} of the answer is not allowed", times.size() - 1);
-          PACKMULE_TRY_STATUS(matcher.accept(id));
-        }
-        report(what, std::move(times));
-      }
+                 calls == grammar::AnswerRules::Calls::kFree ? "free" : "required", compile_ms, n_states);
+      const auto slowest = static_cast<size_t>(std::max_element(first.begin(), first.end()) - first.begin());
+      std::string before;
+      for (size_t i = slowest < 4 ? 0 : slowest - 4; i < slowest; ++i)
+        before += tokenizer->token_bytes(ids[i]);
+      report("nothing known", std::move(first));
+      fmt::print("  {:<22} behind {}\n", "",
+                 Json(before).dump(-1, ' ', true, Json::error_handler_t::replace));
+      report("the same grammar again", std::move(again));
     }
+  fmt::print("vocabulary: {} tokens, trees made in {:.1f} ms\n", tokenizer->n_tokens(), vocabulary_ms);
   return {};
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "grammar/text_classes.h"
+
 namespace packmule::grammar {
 namespace {
 
@@ -13,31 +15,70 @@ uint32_t next_state(const Grammar& grammar, uint32_t state, uint8_t byte) {
   return kNone;
 }
 
+/// Below so many nodes a look at them costs no more than the question whether it can be saved.
+constexpr size_t kFewNodes = 4;
+/// Behind the end of a rule: for more, a tree of its own costs more to make than a look at the vocabulary's
+/// costs.
+constexpr size_t kManyNodes = 1024;
+
 /// A walk over all tokens with a prefix-free rule read again and again.
-/// `visit(node, state, n)`: the state behind the node's byte, n repetitions have ended; `state` is the start
-/// of the rule if one ends with this byte. Tokens that fail are skipped.
-template <class Visit>
-void walk_repetition(const Grammar& grammar, const TokenTrie& trie, uint32_t state, const Visit& visit) {
+/// `visit(node, n, ends)`: the node's byte is read, n repetitions have ended, one of them with this byte.
+/// `all(node, n)`: behind n repetitions, all tokens from this node on are read to their ends, each of their
+/// characters is a repetition. Tokens that fail are skipped, and those through nodes that `skip`.
+template <class Visit, class All, class Skip>
+void walk_repetition(const Grammar& grammar, const Vocabulary& vocabulary, uint32_t state, const Visit& visit,
+                     const All& all, const Skip& skip) {
+  const Grammar::Rule& rule = grammar.rules()[grammar.state(state).rule];
+  // States by their number in the rule; behind the end of a repetition, which is at the start as well, one
+  // more.
+  const uint32_t begin = rule.n_states;
+  const auto step = [&](uint32_t from, uint8_t byte) {
+    const uint32_t to = next_state(grammar, rule.start + (from == begin ? 0 : from), byte);
+    if (to == kNone) return kNone;
+    return grammar.state(to).final ? begin : to - rule.start;  // a final state has no edges in such a rule
+  };
   struct At {
     uint32_t state;
     uint32_t n;
   };
-  const uint32_t start = grammar.rules()[grammar.state(state).rule].start;
+  const At first{state == rule.start ? begin : state - rule.start, 0};
   std::vector<At> path;
-  const auto& nodes = trie.nodes();
+  Loops loops(kNone, true);
+  const TextClasses& classes = vocabulary.classes();
+  const auto& nodes = vocabulary.trie().nodes();
   for (size_t i = 0; i < nodes.size();) {
     path.resize(nodes[i].depth);
-    const At at = path.empty() ? At{state, 0} : path.back();
-    uint32_t next = next_state(grammar, at.state, nodes[i].byte);
+    const At at = path.empty() ? first : path.back();
+    if (skip(i)) {
+      i = nodes[i].end;
+      continue;
+    }
+    if (at.state == begin && nodes[i].end - i > kFewNodes && classes.n_before[i] != TextClasses::kInside &&
+        loops.cover(begin, classes.begins[i], step) && all(i, at.n)) {
+      i = nodes[i].end;
+      continue;
+    }
+    const uint32_t next = step(at.state, nodes[i].byte);
     if (next == kNone) {
       i = nodes[i].end;
       continue;
     }
-    const bool ends = grammar.state(next).final;  // which has no edges in such a rule
-    path.push_back({ends ? start : next, at.n + (ends ? 1 : 0)});
-    visit(i, path.back().n, ends);
+    path.push_back({next, at.n + (next == begin ? 1 : 0)});
+    visit(i, path.back().n, next == begin);
     ++i;
   }
+}
+
+/// By falling need, otherwise in their order.
+void sort_needs(std::vector<LocalMask::Need>& needs) {
+  uint32_t most = 0;
+  for (const LocalMask::Need& need : needs) most = std::max(most, need.n);
+  std::vector<uint32_t> places(size_t{most} + 2, 0);  // [n + 1]: how many need n, then where those of n begin
+  for (const LocalMask::Need& need : needs) ++places[most - need.n + 1];
+  for (size_t k = 1; k < places.size(); ++k) places[k] += places[k - 1];
+  std::vector<LocalMask::Need> sorted(needs.size());
+  for (const LocalMask::Need& need : needs) sorted[places[most - need.n]++] = need;
+  needs = std::move(sorted);
 }
 
 }  // namespace
@@ -55,6 +96,12 @@ void TokenSet::add(uint32_t id) {
   bits_[id / 64] |= uint64_t{1} << (id % 64);
 }
 
+void TokenSet::add(std::span<const uint32_t> ids) {
+  size_t i = 0;
+  while (bits_.empty() && i < ids.size()) add(ids[i++]);
+  for (; i < ids.size(); ++i) bits_[ids[i] / 64] |= uint64_t{1} << (ids[i] % 64);
+}
+
 void TokenSet::add_to(std::vector<uint64_t>& mask) const {
   for (size_t i = 0; i < bits_.size(); ++i) mask[i] |= bits_[i];
   for (const uint32_t id : list_) mask[id / 64] |= uint64_t{1} << (id % 64);
@@ -67,6 +114,8 @@ Result<std::shared_ptr<const LocalMask>> local_mask(const std::shared_ptr<const 
   const ConfigId begin = machine.inside(state);
   const TokenTrie& trie = vocabulary.trie();
   const auto& nodes = trie.nodes();
+  const auto step = [&](ConfigId from, uint8_t byte) { return machine.step(from, byte); };
+  Loops loops(Machine::kDead, false);
   std::vector<ConfigId> path;
   std::vector<uint16_t> ends;  // lengths of beginnings of the path that end the rule, ascending
   std::vector<TokenTrie::Entry> rest;
@@ -74,7 +123,14 @@ Result<std::shared_ptr<const LocalMask>> local_mask(const std::shared_ptr<const 
     const TokenTrie::Node& node = nodes[i];
     path.resize(node.depth);
     while (!ends.empty() && ends.back() > node.depth) ends.pop_back();
-    const ConfigId config = machine.step(path.empty() ? begin : path.back(), node.byte);
+    const ConfigId before = path.empty() ? begin : path.back();
+    if (node.end - i > kFewNodes && loops.cover(before, vocabulary.classes().begins[i], step)) {
+      const auto [first, last] = trie.values(i, true);
+      out->inside.add(std::span(first, last));
+      i = node.end;
+      continue;
+    }
+    const ConfigId config = machine.step(before, node.byte);
     if (config == Machine::kDead) {
       const auto [first, last] = trie.values(i, true);
       for (const uint32_t* token = first; token != last && !ends.empty(); ++token)
@@ -84,7 +140,12 @@ Result<std::shared_ptr<const LocalMask>> local_mask(const std::shared_ptr<const 
       continue;
     }
     path.push_back(config);
-    if (machine.complete(config)) ends.push_back(static_cast<uint16_t>(node.depth + 1));
+    if (machine.complete(config)) {
+      if (node.end - i > kManyNodes)
+        out->ends.push_back(static_cast<uint32_t>(i));
+      else
+        ends.push_back(static_cast<uint16_t>(node.depth + 1));
+    }
     const auto [first, last] = trie.values(i);
     for (const uint32_t* token = first; token != last; ++token) out->inside.add(*token);
     ++i;
@@ -99,16 +160,30 @@ std::shared_ptr<const LocalMask> repetition_mask(const Grammar& grammar, const V
                                                  uint32_t state) {
   auto out = std::make_shared<LocalMask>(vocabulary.n_words());
   const TokenTrie& trie = vocabulary.trie();
-  walk_repetition(grammar, trie, state, [&](size_t i, uint32_t n, bool ends) {
-    const auto [first, last] = trie.values(i);
-    for (const uint32_t* token = first; token != last; ++token) {
-      out->inside.add(*token);
-      const uint32_t need = ends ? n - 1 : n;
-      if (need > 0) out->needs.push_back({.n = need, .token = *token});
-    }
-  });
-  std::stable_sort(out->needs.begin(), out->needs.end(),
-                   [](const LocalMask::Need& a, const LocalMask::Need& b) { return a.n > b.n; });
+  const TextClasses& classes = vocabulary.classes();
+  const auto need = [&](uint32_t n, uint32_t token) {
+    if (n > 0) out->needs.push_back({.n = n, .token = token});
+  };
+  walk_repetition(
+      grammar, vocabulary, state,
+      [&](size_t i, uint32_t n, bool ends) {
+        const auto [first, last] = trie.values(i);
+        for (const uint32_t* token = first; token != last; ++token) {
+          out->inside.add(*token);
+          need(ends ? n - 1 : n, *token);
+        }
+      },
+      [&](size_t i, uint32_t n) {
+        const auto [first, last] = trie.values(i, true);
+        out->inside.add(std::span(first, last));
+        for (const uint32_t* token = first; token != last; ++token) {
+          const TextClasses::Length& length = classes.lengths[*token];
+          need(n + length.n_characters - classes.n_before[i] - (length.cut ? 0 : 1), *token);
+        }
+        return true;
+      },
+      [](size_t) { return false; });
+  sort_needs(out->needs);
   return out;
 }
 
@@ -118,18 +193,24 @@ std::shared_ptr<const RepetitionRest> repetition_rest(const Grammar& grammar, co
   std::vector<TokenTrie::Entry> entries;
   const TokenTrie& trie = vocabulary.trie();
   const auto& nodes = trie.nodes();
-  walk_repetition(grammar, trie, state, [&](size_t i, uint32_t n, bool ends) {
-    if (!ends) return;
-    for (size_t child = i + 1; child < nodes[i].end; child = nodes[child].end) {
-      if (nodes[child].byte != first) continue;
-      const auto [begin, end] = trie.values(child, true);
-      for (const uint32_t* token = begin; token != end; ++token) {
-        const auto text = vocabulary.bytes(static_cast<int32_t>(*token));
-        entries.emplace_back(text.substr(nodes[child].depth), static_cast<uint32_t>(out->ends.size()));
-        out->ends.push_back({.token = *token, .n = n});
-      }
-    }
-  });
+  const ClassSet wanted = class_of(first);
+  walk_repetition(
+      grammar, vocabulary, state,
+      [&](size_t i, uint32_t n, bool ends) {
+        if (!ends) return;
+        for (size_t child = i + 1; child < nodes[i].end; child = nodes[child].end) {
+          if (nodes[child].byte != first) continue;
+          const auto [begin, end] = trie.values(child, true);
+          for (const uint32_t* token = begin; token != end; ++token) {
+            const auto text = vocabulary.bytes(static_cast<int32_t>(*token));
+            entries.emplace_back(text.substr(nodes[child].depth), static_cast<uint32_t>(out->ends.size()));
+            out->ends.push_back({.token = *token, .n = n});
+          }
+        }
+      },
+      [](size_t, uint32_t) { return false; },
+      // Only tokens with the byte in them can go on with it.
+      [&](size_t i) { return (vocabulary.classes().begins[i] & wanted) == 0; });
   out->rest = TokenTrie(std::move(entries));
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 namespace packmule::grammar {
 namespace {
@@ -12,6 +13,22 @@ uint64_t mix(uint64_t h, uint64_t value) {
 }
 
 }  // namespace
+
+void StepTable::add(ConfigId config, uint8_t byte, ConfigId to) {
+  if (2 * (size_ + 1) > slots_.size()) {
+    const std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(2 * slots_.size()));
+    for (const Slot& slot : old)
+      if (slot.key != 0) insert(slot.key, slot.to);
+  }
+  insert(key_of(config, byte), to);
+  ++size_;
+}
+
+void StepTable::insert(uint64_t key, ConfigId to) {
+  size_t i = place(key);
+  while (slots_[i].key != 0) i = (i + 1) & (slots_.size() - 1);
+  slots_[i] = {.key = key, .to = to};
+}
 
 Machine::Machine(std::shared_ptr<const Grammar> grammar)
     : grammar_(std::move(grammar)),
@@ -68,8 +85,7 @@ ConfigId Machine::behind(std::span<const Return> returns, bool again) {
 }
 
 ConfigId Machine::step(ConfigId config, uint8_t byte) {
-  const uint64_t key = uint64_t{config} << 8 | byte;
-  if (const auto found = steps_.find(key); found != steps_.end()) return found->second;
+  if (const ConfigId known = steps_.find(config, byte); known != StepTable::kUnknown) return known;
   found_.clear();
   complete_ = false;
   const Span span = configs_[config];
@@ -81,7 +97,7 @@ ConfigId Machine::step(ConfigId config, uint8_t byte) {
     }
   }
   const ConfigId next = close();
-  steps_.emplace(key, next);
+  steps_.add(config, byte, next);
   return next;
 }
 
@@ -206,7 +222,8 @@ ContextId Machine::intern_context(std::vector<Return>& returns) {
 }
 
 bool Machine::tidy(ConfigId& config) {
-  if (std::max({item_pool_.size(), return_pool_.size(), steps_.size()}) < kTidyAt) return false;
+  if (std::max(item_pool_.size(), return_pool_.size()) < kTidyAt && steps_.size() < kTidyStepsAt)
+    return false;
   std::vector<bool> needed(contexts_.size(), false);
   std::vector<ContextId> work;
   const auto need = [&](ContextId context) {

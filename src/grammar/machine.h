@@ -22,13 +22,45 @@ namespace packmule::grammar {
 using ConfigId = uint32_t;
 using ContextId = uint32_t;
 
+/// What a byte does to a configuration, as far as it is known. Grows by copying flat memory and is thrown
+/// away at once: a table of nodes takes milliseconds for either, in the middle of an answer.
+class StepTable {
+ public:
+  static constexpr ConfigId kUnknown = ~ConfigId{0};
+
+  [[nodiscard]] ConfigId find(ConfigId config, uint8_t byte) const {
+    const uint64_t key = key_of(config, byte);
+    for (size_t i = place(key); slots_[i].key != 0; i = (i + 1) & (slots_.size() - 1))
+      if (slots_[i].key == key) return slots_[i].to;
+    return kUnknown;
+  }
+  /// One that is not known yet.
+  void add(ConfigId config, uint8_t byte, ConfigId to);
+  [[nodiscard]] size_t size() const { return size_; }
+
+ private:
+  struct Slot {
+    uint64_t key = 0;  // 0: free
+    ConfigId to = 0;
+  };
+  static uint64_t key_of(ConfigId config, uint8_t byte) { return (uint64_t{config} << 8 | byte) + 1; }
+  [[nodiscard]] size_t place(uint64_t key) const {
+    return static_cast<size_t>(key * 0x9e3779b97f4a7c15u >> 32) & (slots_.size() - 1);
+  }
+  void insert(uint64_t key, ConfigId to);
+
+  std::vector<Slot> slots_ = std::vector<Slot>(1024);  // a power of two, at most half full
+  size_t size_ = 0;
+};
+
 class Machine {
  public:
   static constexpr ConfigId kDead = 0;   // no reading is left
   static constexpr ContextId kRoot = 0;  // behind the rule with which all began
   static constexpr size_t kMaxItems = 1024;
-  static constexpr size_t kMaxStored = size_t{1} << 23;  // items, and returns, of one machine
-  static constexpr size_t kTidyAt = size_t{1} << 20;     // items, returns or remembered steps
+  static constexpr size_t kMaxStored = size_t{1} << 23;    // items, and returns, of one machine
+  static constexpr size_t kTidyAt = size_t{1} << 20;       // items or returns
+  static constexpr size_t kTidyStepsAt = size_t{1} << 17;  // remembered steps
 
   struct Item {
     uint32_t state = 0;
@@ -93,7 +125,7 @@ class Machine {
   std::vector<Return> return_pool_;
   std::vector<Span> contexts_;
   std::unordered_multimap<uint64_t, ContextId> context_ids_;
-  std::unordered_map<uint64_t, ConfigId> steps_;  // config << 8 | byte
+  StepTable steps_;
   bool overflowed_ = false;
 
   // Of the configuration that is being made.

@@ -4,6 +4,7 @@
 #include <bitset>
 
 #include "base/utf8.h"
+#include "grammar/text_classes.h"
 
 namespace packmule::grammar {
 namespace {
@@ -103,6 +104,29 @@ void Matcher::walk(const TokenTrie& trie, ConfigId config, const Visit& visit) {
   }
 }
 
+void Matcher::add_tokens(size_t begin, size_t end, ConfigId config, std::vector<uint64_t>& out) {
+  constexpr size_t kFewNodes = 16;
+  const TokenTrie& trie = grammar_->vocabulary().trie();
+  const TextClasses& classes = grammar_->vocabulary().classes();
+  const auto& nodes = trie.nodes();
+  const auto step = [this](ConfigId from, uint8_t byte) { return machine_.step(from, byte); };
+  Loops loops(Machine::kDead, false);
+  path_.clear();
+  for (size_t i = begin; i < end;) {
+    path_.resize(nodes[i].depth - nodes[begin].depth);
+    const ConfigId before = path_.empty() ? config : path_.back();
+    const bool all = nodes[i].end - i > kFewNodes && loops.cover(before, classes.begins[i], step);
+    const ConfigId next = all ? before : step(before, nodes[i].byte);
+    if (next != Machine::kDead) {
+      const auto [first, last] = trie.values(i, all);
+      for (const uint32_t* token = first; token != last; ++token)
+        out[*token / 64] |= uint64_t{1} << (*token % 64);
+      path_.push_back(next);
+    }
+    i = all || next == Machine::kDead ? nodes[i].end : i + 1;
+  }
+}
+
 Result<sampling::TokenMask> Matcher::mask() {
   for (const Kept& kept : kept_)
     if (kept.config == config_ && !kept.mask.empty()) return sampling::TokenMask(kept.mask);
@@ -143,6 +167,8 @@ Status Matcher::make_mask(std::vector<uint64_t>& out) {
       for (const uint32_t* token = first; token != last; ++token)
         out[*token / 64] |= uint64_t{1} << (*token % 64);
     });
+    for (const uint32_t node : local->ends)
+      add_tokens(node + 1, grammar_->vocabulary().trie().nodes()[node].end, behind, out);
   }
   if (machine_.overflowed()) return tl::unexpected<Error>(too_large());
   if (may_end())
@@ -165,11 +191,7 @@ void Matcher::add_repetition(const Machine::Item& item, const Machine::Return& r
     for (const ByteEdge& edge : machine_.grammar().byte_edges(machine_.grammar().state(next.state)))
       for (size_t byte = edge.first; byte <= edge.last; ++byte) firsts.set(byte);
   if (firsts.count() > kMaxFirsts) {
-    walk(grammar_->vocabulary().trie(), machine_.at(item.state, {&r, 1}), [&](size_t node) {
-      const auto [first, last] = grammar_->vocabulary().trie().values(node);
-      for (const uint32_t* token = first; token != last; ++token)
-        out[*token / 64] |= uint64_t{1} << (*token % 64);
-    });
+    add_tokens(0, grammar_->vocabulary().trie().nodes().size(), machine_.at(item.state, {&r, 1}), out);
     return;
   }
 

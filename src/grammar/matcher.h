@@ -70,6 +70,9 @@ class Matcher : public sampling::Constraint {
   void add_repetition(const Machine::Item& item, const Machine::Return& r, std::vector<uint64_t>& out);
   template <class Visit>
   void walk(const TokenTrie& trie, ConfigId config, const Visit& visit);
+  /// Adds the tokens from the vocabulary's nodes [begin, end), siblings and what goes on from them, whose
+  /// bytes from there on the grammar accepts from `config` on.
+  void add_tokens(size_t begin, size_t end, ConfigId config, std::vector<uint64_t>& out);
 
   std::shared_ptr<const TokenGrammar> grammar_;
   Machine machine_;

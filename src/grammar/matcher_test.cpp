@@ -282,6 +282,78 @@ TEST(Matcher, MasksAreWhatTheBytesSay) {
   EXPECT_LT(n_overflowed, 30);
 }
 
+/// Tokens of text as vocabularies have them, many of them, with characters cut at any byte.
+std::shared_ptr<const Vocabulary> text_vocabulary(Random& random) {
+  const std::vector<std::string> pieces = {"a",
+                                           "b",
+                                           "Z",
+                                           "0",
+                                           "7",
+                                           " ",
+                                           "\"",
+                                           "\\",
+                                           "\n",
+                                           "<",
+                                           ">",
+                                           "/",
+                                           "p",
+                                           "\t",
+                                           "\x01",
+                                           "\xc3\xa4",
+                                           "\xe4\xb8\xad",
+                                           "\xf0\x9f\x98\x80",
+                                           "\xed\x9f\xbf",
+                                           "\xff",
+                                           "\xed\xa0\x80",
+                                           "\xc0\x80"};
+  std::vector<std::string> tokens;
+  for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
+  tokens.emplace_back();
+  tokens.emplace_back("<end>");
+  for (int i = 0; i < 6000; ++i) {
+    std::string token = below(random, 4) == 0 ? " " : "";
+    // Mostly text, so that there are large parts of the tree without anything else.
+    for (size_t n = 1 + below(random, 5); n > 0; --n)
+      token += pieces[below(random, 3) == 0 ? below(random, pieces.size()) : below(random, 6)];
+    if (below(random, 4) == 0) token = token.substr(below(random, token.size()));
+    if (below(random, 4) == 0) token.resize(1 + below(random, token.size()));
+    tokens.push_back(token);
+  }
+  return std::make_shared<const Vocabulary>(std::move(tokens), std::vector<int32_t>{257});
+}
+
+TEST(Matcher, MasksOfTextsAreWhatTheBytesSay) {
+  Random random(16);
+  const auto vocabulary = text_vocabulary(random);
+  const std::vector<std::string> begins = {"",          "a",    "aa",         "\"",
+                                           "\"a",       "\"\\", "\"\xc3",     "\"a\"",
+                                           " ",         "<",    "a<",         "a</",
+                                           "a</p",      "\n",   "\n  ",       "\xe4\xb8",
+                                           "a\xf0\x9f", "\xf0", "aaaaaaaaaa", "\"aaaaaaaaaaaaaaaaaaaa"};
+  int n_masks = 0;
+  for (const char* text :
+       {R"g(root ::= "\"" ([^"\\\x00-\x1f] | "\\" ["\\/bn])* "\"" [,\]]*)g",       // a JSON string
+        R"g(root ::= "\"" ([^"\\\x00-\x1f] | "\\" ["\\/bn]){0,30} "\"" [,\]]*)g",  // a short one
+        R"g(root ::= ws [^<]* ws
+               ws ::= "" | " " | "\n" [ \t]{0,64})g",   // anything behind white space
+        R"g(root ::= ([^<] | "<" [^/])* "</p" ">"*)g",  // up to a tag
+        R"g(root ::= [a-z]* [^a-z]*)g", R"g(root ::= ([a-z] [^a-z])*)g", R"g(root ::= [^b]{2,12} [^c]{3})g",
+        R"g(root ::= ([a-z0-9 ] | [^a-z0-9 ] "a"){2,400} "<")g"}) {
+    SCOPED_TRACE(text);
+    const auto grammar = compile_gbnf(text);
+    ASSERT_TRUE(grammar.has_value()) << grammar.error().message;
+    const auto tokens = std::make_shared<const TokenGrammar>(*grammar, vocabulary);
+    for (const std::string& so_far : begins) {
+      Matcher matcher(tokens);
+      if (!matcher.accept(std::string_view(so_far))) continue;
+      check_mask(matcher, *grammar, *vocabulary, so_far);
+      if (testing::Test::HasFatalFailure()) return;
+      ++n_masks;
+    }
+  }
+  EXPECT_GT(n_masks, 50);
+}
+
 TEST(Matcher, CountsLongRepetitionsExactly) {
   Random random(13);
   for (const char* text :

@@ -28,7 +28,10 @@ std::vector<std::string> without(std::vector<std::string> tokens, const std::vec
 }  // namespace
 
 Vocabulary::Vocabulary(std::vector<std::string> tokens, std::vector<int32_t> ends)
-    : tokens_(without(std::move(tokens), ends)), ends_(std::move(ends)), trie_(entries(tokens_)) {}
+    : tokens_(without(std::move(tokens), ends)),
+      ends_(std::move(ends)),
+      trie_(entries(tokens_)),
+      classes_(trie_) {}
 
 std::shared_ptr<const Vocabulary> Vocabulary::of(const text::Tokenizer& tokenizer, int64_t n_vocab) {
   std::vector<std::string> tokens(static_cast<size_t>(n_vocab));

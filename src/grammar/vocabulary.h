@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "grammar/text_classes.h"
 #include "grammar/token_trie.h"
 #include "text/tokenizer.h"
 
@@ -32,6 +33,8 @@ class Vocabulary {
   [[nodiscard]] std::string_view bytes(int32_t id) const { return tokens_[static_cast<size_t>(id)]; }
   [[nodiscard]] const std::vector<int32_t>& ends() const { return ends_; }
   [[nodiscard]] const TokenTrie& trie() const { return trie_; }
+  /// Of the tree.
+  [[nodiscard]] const TextClasses& classes() const { return classes_; }
 
   /// The masks of a state of a rule that calls nothing, which are the same for equal rules of all grammars;
   /// nullptr: not stored. The ones used longest ago are dropped where they take more than 96 MiB.
@@ -46,6 +49,7 @@ class Vocabulary {
   std::vector<std::string> tokens_;
   std::vector<int32_t> ends_;
   TokenTrie trie_;
+  TextClasses classes_;
   mutable std::mutex mutex_;
   mutable std::unordered_map<std::string, Stored> masks_;
   mutable std::list<std::string> used_;  // last used first
