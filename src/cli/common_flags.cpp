@@ -97,6 +97,7 @@ void add_engine_flags(CLI::App& verb, engine::EngineOptions& options) {
 void add_placement_flags(CLI::App& verb, PlacementFlags& placement) {
   add_rule_flags(verb, placement);
   add_device_memory_flag(verb, placement);
+  add_calibrate_flag(verb, placement);
   verb.parse_complete_callback([&placement] { check_rules(placement); });
 }
 

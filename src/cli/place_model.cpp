@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/cpu.h"
+#include "cli/measure_machine.h"
 #include "cli/plan_request.h"
 #include "gguf/file.h"
 #include "model/model.h"
@@ -87,16 +88,15 @@ Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptio
   request.inventory = placement::Inventory::make(model_shape(hparams), file.tensors());
   PACKMULE_TRY(request.machine, machine_of(flags, filled.n_threads, device));
   PACKMULE_TRY(request.rules, rules_of(flags, request.machine));
+  PACKMULE_TRY(auto gpu, runtime::Gpu::open(device->id, policy_of(flags, request.machine.at(kDevice))));
+  (void)measure_machine(flags, hparams, filled, isa, request.inventory, gpu.get(), request.machine);
   request.depth = std::min(kDepth, filled.ctx_size - 1);
   PACKMULE_TRY(const placement::Plan plan, plan_or_advise(request, demands, filled));
 
   auto placement = follow(request, plan);
-  const placement::Processor& there = request.machine.at(kDevice);
   if (placement->tensors.empty() && std::ranges::count(placement->caches, true) == 0)
     return fmt::format("{} ({}): nothing goes there, everything is on the CPU", device->id, device->name);
-  vulkan::MemoryPolicy policy{.reserve_bytes = there.reserve_bytes};
-  if (!flags.device_memory_bytes.empty()) policy.limit_bytes = flags.device_memory_bytes.front();
-  PACKMULE_TRY(placement->gpu, runtime::Gpu::open(device->id, policy));
+  placement->gpu = std::move(gpu);
   std::string line =
       fmt::format("{}; there: {}; on the CPU: {}", placement->gpu->describe(),
                   tier_text(plan.footprints[kDevice]), tier_text(plan.footprints[placement::kHost]));

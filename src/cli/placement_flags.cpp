@@ -215,6 +215,19 @@ void add_device_memory_flag(CLI::App& verb, PlacementFlags& flags) {
       ->group(kPlacement);
 }
 
+void add_calibrate_flag(CLI::App& verb, PlacementFlags& flags) {
+  verb.add_option(
+          "--calibrate", flags.calibrate,
+          "Measure CPU and graphics card for the plan: what is not known yet, everything anew, or nothing")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, calibration::When>{{"auto", calibration::When::kAuto},
+                                                   {"always", calibration::When::kAlways},
+                                                   {"never", calibration::When::kNever}}))
+      ->type_name("auto|always|never")
+      ->default_str("auto")
+      ->group(kMachine);
+}
+
 void add_machine_flags(CLI::App& verb, PlacementFlags& flags) {
   verb.add_option_function<std::string>(
           "--device-memory",
@@ -246,16 +259,14 @@ void add_machine_flags(CLI::App& verb, PlacementFlags& flags) {
       ->group(kMachine);
   add_speed(verb, "--host-bandwidth", flags.host_gb_s,
             "GB/s at which the CPU reads weights (default: measured)");
-  verb.add_option("--calibrate", flags.calibrate,
-                  "Measure this CPU: what is not known yet, everything anew, or nothing")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, calibration::When>{{"auto", calibration::When::kAuto},
-                                                   {"always", calibration::When::kAlways},
-                                                   {"never", calibration::When::kNever}}))
-      ->type_name("auto|always|never")
-      ->default_str("auto")
-      ->group(kMachine);
+  add_calibrate_flag(verb, flags);
   add_speed(verb, "--disk", flags.disk_gb_s, "GB/s of the disk (default 2)");
+}
+
+vulkan::MemoryPolicy policy_of(const PlacementFlags& flags, const placement::Processor& device) {
+  vulkan::MemoryPolicy policy{.reserve_bytes = device.reserve_bytes};
+  if (!flags.device_memory_bytes.empty()) policy.limit_bytes = flags.device_memory_bytes.front();
+  return policy;
 }
 
 Result<std::optional<vulkan::DeviceInfo>> device_of(const PlacementFlags& flags) {

@@ -5,16 +5,14 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "base/cpu.h"
 #include "cache/sequence.h"
-#include "calibration/speed_file.h"
 #include "cli/common_flags.h"
+#include "cli/measure_machine.h"
 #include "cli/placement_flags.h"
 #include "cli/plan_report.h"
 #include "cli/plan_request.h"
@@ -37,36 +35,6 @@ struct PlanOptions {
   int64_t depth = kDefaultDepth;
   bool json = false;
 };
-
-/// The formats that a token's weights are read in, the one with most bytes first.
-std::vector<quant::Type> formats_in_use(const placement::Inventory& inventory) {
-  std::map<quant::Type, int64_t> bytes;
-  for (const placement::Tensor& tensor : inventory.tensors)
-    if (tensor.part != placement::Part::kUnused && tensor.part != placement::Part::kEmbedding &&
-        tensor.part != placement::Part::kMixerSmall)
-      bytes[tensor.type] += tensor.bytes_per_token;
-  std::vector<quant::Type> types;
-  for (const auto& [type, _] : bytes) types.push_back(type);
-  std::ranges::stable_sort(types, std::greater{}, [&](quant::Type type) { return bytes[type]; });
-  return types;
-}
-
-/// Puts measured speeds in the place of the host's defaults; a speed that a flag gives stays.
-Result<calibration::Outcome> measure_host(const PlacementFlags& flags, const model::Hparams& h,
-                                          const engine::EngineOptions& options, Isa isa,
-                                          const placement::Inventory& inventory, placement::Processor& host) {
-  const calibration::Wanted wanted{
-      .weights = formats_in_use(inventory),
-      .repacked =
-          options.load_mode == model::LoadMode::kAuto || options.load_mode == model::LoadMode::kRepack,
-      .attention = {options.k_type, options.v_type, h.head_dim, h.n_heads / h.n_kv_heads}};
-  PACKMULE_TRY(const calibration::Outcome outcome,
-               calibration::calibrate_host(wanted, isa, options.n_threads, flags.calibrate,
-                                           calibration::default_speed_file(), host));
-  if (!outcome.warning.empty()) fmt::print(stderr, "warning: {}\n", outcome.warning);
-  if (flags.host_gb_s) host.read_bytes_s = *flags.host_gb_s * 1e9;
-  return outcome;
-}
 
 Status print(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
@@ -105,8 +73,12 @@ Status plan(const PlanOptions& options) {
   request.inventory = placement::Inventory::make(model_shape(hparams), file.tensors());
   PACKMULE_TRY(const auto device, device_to_plan_for(options.placement));
   PACKMULE_TRY(request.machine, machine_of(options.placement, engine.n_threads, device));
-  PACKMULE_TRY(report.calibration, measure_host(options.placement, hparams, engine, isa, request.inventory,
-                                                request.machine.processors[placement::kHost]));
+  std::shared_ptr<runtime::Gpu> gpu;
+  if (device) {
+    PACKMULE_TRY(gpu, runtime::Gpu::open(device->id, policy_of(options.placement, request.machine.at(1))));
+  }
+  report.measured =
+      measure_machine(options.placement, hparams, engine, isa, request.inventory, gpu.get(), request.machine);
   PACKMULE_TRY(request.rules, rules_of(options.placement, request.machine));
   request.depth = std::min(options.depth, engine.ctx_size - 1);
   PACKMULE_TRY(report.plan, plan_or_advise(request, demands, engine));

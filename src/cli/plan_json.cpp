@@ -91,7 +91,7 @@ std::string plan_json(const PlanReport& report) {
                {"threads", report.n_threads},
                {"isa", report.isa},
                {"host_speeds",
-                report.calibration.n_measured + report.calibration.n_known > 0 ? "measured" : "default"}};
+                report.measured.host.n_measured + report.measured.host.n_known > 0 ? "measured" : "default"}};
   for (size_t p = 0; p < machine.processors.size(); ++p)
     json["machine"].push_back(processor_json(machine.processors[p], p != placement::kHost));
   json["rules"] = rules_json(report);

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "calibration/host.h"
+#include "cli/measure_machine.h"
 #include "placement/explain.h"
 #include "placement/planner.h"
 
@@ -16,7 +16,7 @@ struct PlanReport {
   std::string k_type, v_type;
   int n_threads = 0;
   std::string isa;
-  calibration::Outcome calibration;  // of the host
+  MeasuredMachine measured;
   placement::Request request;
   placement::Plan plan;
   std::vector<placement::RuleReport> rules;

@@ -77,19 +77,20 @@ class Text {
       line("  {:<5} {}: {} free, {} of them reserve; {}", processor.name, processor.words,
            gigabytes(processor.free_bytes), gigabytes(processor.reserve_bytes), speeds);
     }
-    const calibration::Outcome& measured = report_.calibration;
-    const std::string_view others =
-        machine_.n_devices() > 0 ? "; the devices' are defaults or what flags say" : "";
+    speeds_of("the CPU's speeds", report_.measured.host);
+    if (machine_.n_devices() > 0) {
+      speeds_of("the device's speeds", report_.measured.device);
+      line("  experts of the CPU are not streamed to a device yet: prompts take longer");
+    }
+  }
+
+  void speeds_of(std::string_view whose, const calibration::Outcome& measured) {
     if (measured.n_measured > 0)
-      line("  the CPU's speeds have just been measured{}", others);
+      line("  {} have just been measured", whose);
     else if (measured.n_known > 0)
-      line("  the CPU's speeds were measured earlier (--calibrate always: again){}", others);
+      line("  {} were measured earlier (--calibrate always: again)", whose);
     else
-      line("  speeds are defaults or what flags say, not measurements");
-    if (machine_.n_devices() > 0)
-      line(
-          "  no device has been measured, and experts of the CPU are not streamed to it yet: prompts take "
-          "longer");
+      line("  {} are defaults or what flags say, not measurements", whose);
   }
 
   void rules() {
