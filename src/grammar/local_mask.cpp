@@ -24,7 +24,8 @@ constexpr size_t kManyNodes = 1024;
 /// A walk over all tokens with a prefix-free rule read again and again.
 /// `visit(node, n, ends)`: the node's byte is read, n repetitions have ended, one of them with this byte.
 /// `all(node, n)`: behind n repetitions, all tokens from this node on are read to their ends, each of their
-/// characters is a repetition. Tokens that fail are skipped, and those through nodes that `skip`.
+/// characters is a repetition; false: look at each all the same. Tokens that fail are skipped, and those
+/// through nodes that `skip`.
 template <class Visit, class All, class Skip>
 void walk_repetition(const Grammar& grammar, const Vocabulary& vocabulary, uint32_t state, const Visit& visit,
                      const All& all, const Skip& skip) {
@@ -67,18 +68,6 @@ void walk_repetition(const Grammar& grammar, const Vocabulary& vocabulary, uint3
     visit(i, path.back().n, next == begin);
     ++i;
   }
-}
-
-/// By falling need, otherwise in their order.
-void sort_needs(std::vector<LocalMask::Need>& needs) {
-  uint32_t most = 0;
-  for (const LocalMask::Need& need : needs) most = std::max(most, need.n);
-  std::vector<uint32_t> places(size_t{most} + 2, 0);  // [n + 1]: how many need n, then where those of n begin
-  for (const LocalMask::Need& need : needs) ++places[most - need.n + 1];
-  for (size_t k = 1; k < places.size(); ++k) places[k] += places[k - 1];
-  std::vector<LocalMask::Need> sorted(needs.size());
-  for (const LocalMask::Need& need : needs) sorted[places[most - need.n]++] = need;
-  needs = std::move(sorted);
 }
 
 }  // namespace
@@ -160,30 +149,25 @@ std::shared_ptr<const LocalMask> repetition_mask(const Grammar& grammar, const V
                                                  uint32_t state) {
   auto out = std::make_shared<LocalMask>(vocabulary.n_words());
   const TokenTrie& trie = vocabulary.trie();
-  const TextClasses& classes = vocabulary.classes();
-  const auto need = [&](uint32_t n, uint32_t token) {
-    if (n > 0) out->needs.push_back({.n = n, .token = token});
-  };
   walk_repetition(
       grammar, vocabulary, state,
       [&](size_t i, uint32_t n, bool ends) {
         const auto [first, last] = trie.values(i);
         for (const uint32_t* token = first; token != last; ++token) {
           out->inside.add(*token);
-          need(ends ? n - 1 : n, *token);
+          const uint32_t need = ends ? n - 1 : n;
+          if (need > 0) out->needs.push_back({.n = need, .token = *token});
         }
       },
       [&](size_t i, uint32_t n) {
+        if (n != vocabulary.classes().n_before[i]) return false;
         const auto [first, last] = trie.values(i, true);
-        out->inside.add(std::span(first, last));
-        for (const uint32_t* token = first; token != last; ++token) {
-          const TextClasses::Length& length = classes.lengths[*token];
-          need(n + length.n_characters - classes.n_before[i] - (length.cut ? 0 : 1), *token);
-        }
+        out->plain.add(std::span(first, last));
         return true;
       },
       [](size_t) { return false; });
-  sort_needs(out->needs);
+  std::stable_sort(out->needs.begin(), out->needs.end(),
+                   [](const LocalMask::Need& a, const LocalMask::Need& b) { return a.n > b.n; });
   return out;
 }
 

@@ -28,7 +28,7 @@ class TokenSet {
 };
 
 struct LocalMask {
-  explicit LocalMask(size_t n_words) : inside(n_words) {}
+  explicit LocalMask(size_t n_words) : inside(n_words), plain(n_words) {}
   /// Tokens that stay inside the rule or end with it: allowed whatever follows.
   TokenSet inside;
   /// What is left of tokens that go on beyond the end of the rule, the value is the token: allowed where it
@@ -47,10 +47,12 @@ struct LocalMask {
     uint32_t token = 0;
   };
   std::vector<Need> needs;
+  /// The same for tokens whose characters all are repetitions: how many they need, TextClasses says.
+  TokenSet plain;
 
   [[nodiscard]] size_t size_bytes() const {
-    return sizeof *this + inside.size_bytes() + rest.size_bytes() + ends.size() * sizeof(uint32_t) +
-           needs.size() * sizeof(Need);
+    return sizeof *this + inside.size_bytes() + plain.size_bytes() + rest.size_bytes() +
+           ends.size() * sizeof(uint32_t) + needs.size() * sizeof(Need);
   }
 };
 

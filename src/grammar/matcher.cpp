@@ -196,14 +196,18 @@ void Matcher::add_repetition(const Machine::Item& item, const Machine::Return& r
   }
 
   const auto local = grammar_->repetition(item.state);
-  repetition_.assign(out.size(), 0);
-  local->inside.add_to(repetition_);
-  if (call.max != kUnlimited)
-    for (const LocalMask::Need& need : local->needs) {
-      if (r.count + need.n <= call.max) break;
-      repetition_[need.token / 64] &= ~(uint64_t{1} << (need.token % 64));
-    }
-  for (size_t i = 0; i < out.size(); ++i) out[i] |= repetition_[i];
+  const auto add = [&](const TokenSet& tokens, const auto& needs, auto token_of) {
+    repetition_.assign(out.size(), 0);
+    tokens.add_to(repetition_);
+    if (call.max != kUnlimited)
+      for (const auto& need : needs) {
+        if (r.count + need.n <= call.max) break;
+        repetition_[need.*token_of / 64] &= ~(uint64_t{1} << (need.*token_of % 64));
+      }
+    for (size_t i = 0; i < out.size(); ++i) out[i] |= repetition_[i];
+  };
+  add(local->inside, local->needs, &LocalMask::Need::token);
+  add(local->plain, grammar_->vocabulary().classes().needs, &TextClasses::Need::value);
   for (size_t byte = 0; byte < 256; ++byte) {
     if (!firsts[byte]) continue;
     const auto rest = grammar_->rest(item.state, static_cast<uint8_t>(byte));

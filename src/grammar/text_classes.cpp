@@ -80,21 +80,13 @@ TextClasses::TextClasses(const TokenTrie& trie) : begins(trie.nodes().size(), 0)
         from[at] = kMultiByte | (kind == Utf8Kind::kCharacter ? from[at + size] : 0);
       begins[path[at]] |= from[at];
     }
-    Length length;
-    for (size_t at = 0; at < text.size();) {
-      const auto [kind, size] = utf8_unit(text, at);
-      n_before[path[at]] = length.n_characters;
-      if (kind == Utf8Kind::kUnfinished)
-        length.cut = true;
-      else
-        ++length.n_characters;
-      at += size;
-    }
-    for (const uint32_t* value = first; value != last; ++value) {
-      if (*value >= lengths.size()) lengths.resize(*value + 1);
-      lengths[*value] = length;
-    }
+    uint16_t n = 0;
+    for (size_t at = 0; at < text.size(); at += utf8_unit(text, at).size_bytes) n_before[path[at]] = n++;
+    if (n > 1)
+      for (const uint32_t* value = first; value != last; ++value)
+        needs.push_back({.n = n - 1u, .value = *value});
   }
+  std::stable_sort(needs.begin(), needs.end(), [](const Need& a, const Need& b) { return a.n > b.n; });
 }
 
 }  // namespace packmule::grammar

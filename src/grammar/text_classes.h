@@ -28,19 +28,20 @@ inline constexpr ClassSet kRawBytes = ClassSet{1} << 63;
 /// Of a byte below 0x80 its class; of another one both of the above.
 [[nodiscard]] ClassSet class_of(uint8_t byte);
 
-/// For each node of a tree, and for each of its values.
+/// Of a tree: for each of its nodes, and for each of its values.
 struct TextClasses {
   static constexpr uint16_t kInside = 0xffff;
-  struct Length {
-    uint16_t n_characters = 0;  // whole ones; what is not well-formed counts as one, too
-    bool cut = false;           // the text ends inside a further one
+  struct Need {
+    uint32_t n = 0;
+    uint32_t value = 0;
   };
   /// The classes of what the strings through a node have from its byte on, as if a character began there.
   std::vector<ClassSet> begins;
-  /// Characters before a node's byte, or kInside: it is not the first of one.
+  /// Characters before a node's byte, or kInside: it is not the first of one. What is not well-formed counts,
+  /// too.
   std::vector<uint16_t> n_before;
-  /// By value.
-  std::vector<Length> lengths;
+  /// How many further characters begin in a string behind its first, where these are any; falling.
+  std::vector<Need> needs;
 
   TextClasses() = default;
   explicit TextClasses(const TokenTrie& trie);
