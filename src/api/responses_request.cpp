@@ -89,7 +89,9 @@ class Conversation {
     std::string space;
     if (const Json given = item.value("namespace", Json()); given.is_string()) space = given;
     assistant()["tool_calls"].push_back(
-        {{"id", id}, {"type", "function"}, {"function", {{"name", flat_name(space, name)}, {"arguments", arguments}}}});
+        {{"id", id},
+         {"type", "function"},
+         {"function", {{"name", flat_name(space, name)}, {"arguments", arguments}}}});
     return {};
   }
 
@@ -143,7 +145,8 @@ Json chat_tool_choice(const Json& choice) {
   if (!choice.is_object() || choice.value("type", Json()) != "function") return choice;
   Json name = choice.value("name", Json());
   const Json space = choice.value("namespace", Json());
-  if (name.is_string() && space.is_string()) name = flat_name(space.get<std::string>(), name.get<std::string>());
+  if (name.is_string() && space.is_string())
+    name = flat_name(space.get<std::string>(), name.get<std::string>());
   return {{"type", "function"}, {"function", {{"name", std::move(name)}}}};
 }
 

@@ -162,6 +162,34 @@ TEST(Responses, BringsItemsIntoTheFormOfTemplates) {
     "response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}})"));
 }
 
+TEST(Responses, OffersTheFunctionsOfNamespaces) {
+  constexpr std::string_view kSpaced =
+      R"("tools":[{"type":"namespace","name":"mcp__w","description":"d","tools":[)"
+      R"({"type":"function","name":"get","parameters":{"type":"object"}},{"type":"custom","name":"x"}]},)"
+      R"({"type":"function","name":"f"}])";
+  Fixture f;
+  f.backend->pieces = {R"(<tool_call>{"name": "mcp__w__get", "arguments": {}}</tool_call>)",
+                       R"(<tool_call>{"name": "f", "arguments": {}}</tool_call>)"};
+  const Json json = whole(f, kSpaced);
+  EXPECT_EQ(f.backend->last_tools.dump(),
+            R"([{"type":"function","function":{"name":"mcp__w__get","parameters":{"type":"object"}}},)"
+            R"({"type":"function","function":{"name":"f"}}])");
+  ASSERT_EQ(json["output"].size(), 2u);
+  EXPECT_EQ(json["output"][0]["name"], "get");
+  EXPECT_EQ(json["output"][0]["namespace"], "mcp__w");
+  EXPECT_EQ(json["output"][1]["name"], "f");
+  EXPECT_FALSE(json["output"][1].contains("namespace"));
+  EXPECT_EQ(without_ids(response_of(streamed(f, kSpaced))), without_ids(json));
+
+  const auto chat = chat_from_responses(Json::parse(R"({
+    "input": [{"role":"user","content":"a"},
+      {"type":"function_call","call_id":"c","namespace":"mcp__w__","name":"get","arguments":"{}"}],
+    "tool_choice": {"type":"function","namespace":"mcp__w","name":"get"}})"));
+  ASSERT_TRUE(chat) << chat.error().message;
+  EXPECT_EQ((*chat)["messages"][1]["tool_calls"][0]["function"]["name"], "mcp__w__get");
+  EXPECT_EQ((*chat)["tool_choice"]["function"]["name"], "mcp__w__get");
+}
+
 TEST(Responses, RefusesWhatItCannotDo) {
   Fixture f;
   const struct {
@@ -180,6 +208,8 @@ TEST(Responses, RefusesWhatItCannotDo) {
       {R"("input":[{"type":"function_call","name":"f","arguments":"{}"}])", "input[0].call_id"},
       {R"("instructions":5)", "instructions"},
       {R"("tools":[{"type":"function"}])", "tools[0].name"},
+      {R"("tools":[{"type":"namespace","name":"n"}])", "tools[0].tools"},
+      {R"("tools":[{"type":"namespace","name":"n","tools":[5]}])", "tools[0].tools[0]"},
       {R"("text":5)", "text"},
       {R"("temperature":"hot")", "temperature"},
   };

@@ -7,7 +7,8 @@
 namespace packmule::api {
 namespace {
 
-/// Adds a tool to `out`, or the functions of a namespace: `space` is the one around `tool`, which holds no others.
+/// Adds a tool to `out`, or the functions of a namespace: `space` is the one around `tool`, which holds no
+/// others.
 ApiResult<void> add_tool(const Json& tool, const std::string& here, std::string_view space, Json& out) {
   API_TRY_STATUS(expect_object(tool, here));
   API_TRY(const std::string type, required_string(tool, "type", here));

@@ -1,6 +1,7 @@
-// The tools of a /v1/responses request: functions, and namespaces of functions, as Codex sends the tools of its
-// MCP servers ({"type": "namespace", "name", "tools": [functions]}). The model is told of `f` in the namespace
-// `n` as one function `n__f`; calls of it are given back, and taken from the history, with both names.
+// The tools of a /v1/responses request: functions, and namespaces of functions, as Codex sends the tools of
+// its MCP servers ({"type": "namespace", "name", "tools": [functions]}). The model is told of `f` in the
+// namespace `n` as one function `n__f`; calls of it are given back, and taken from the history, with both
+// names.
 #pragma once
 
 #include <map>
@@ -15,8 +16,8 @@ namespace packmule::api {
 /// The name the model knows a function by; `space` "" for one without a namespace.
 [[nodiscard]] std::string flat_name(std::string_view space, std::string_view name);
 
-/// `tools` as chat completions have them. What is neither a function nor a namespace is left out, in namespaces
-/// too.
+/// `tools` as chat completions have them. What is neither a function nor a namespace is left out, in
+/// namespaces too.
 [[nodiscard]] ApiResult<Json> chat_tools_of_responses(const Json& tools);
 
 /// Finds what a call is called at the client.
