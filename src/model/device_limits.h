@@ -11,6 +11,8 @@ namespace packmule::model {
 
 /// Tokens of a batch on a device: dispatches have one dimension of tokens, and devices promise 65,535 groups.
 inline constexpr int64_t kMostDeviceTokens = 32768;
+/// Values of a key of the delta rule (delta_chunked.comp).
+inline constexpr int64_t kMostDeltaKey = 256;
 /// Tokens of a stretch that the chunked delta rule works off at once; whole chunks.
 inline constexpr int64_t kDeltaTokensAtOnce = 512;
 /// Query tokens that attention works off at once.

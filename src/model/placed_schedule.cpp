@@ -41,6 +41,14 @@ Result<std::unique_ptr<PlacedModel>> PlacedModel::create(const Hparams& h, const
     return fail(ErrorKind::kInvalidArgument,
                 "--ubatch-size: on a device at most {} tokens go through at once, found {}",
                 kMostDeviceTokens, n_tokens);
+  if (h.head_dim > vulkan::kMaxHeadDim || h.dk > kMostDeltaKey || h.n_experts > vulkan::kMaxExperts ||
+      h.n_experts_used > vulkan::kMaxChosen)
+    return fail(ErrorKind::kUnsupported,
+                "heads of {} and {} values, {} of {} experts; a device takes heads of at most {} and {} and "
+                "at most {} "
+                "of {} experts: leave this model on the CPU (--device none)",
+                h.head_dim, h.dk, h.n_experts_used, h.n_experts, vulkan::kMaxHeadDim, kMostDeltaKey,
+                vulkan::kMaxChosen, vulkan::kMaxExperts);
   return std::unique_ptr<PlacedModel>(new PlacedModel(h, layout, std::move(placement), n_tokens, n_logits));
 }
 
