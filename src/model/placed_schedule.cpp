@@ -88,7 +88,7 @@ std::shared_ptr<cache::DeviceMemory> PlacedModel::new_caches() const {
 }
 
 void PlacedModel::watch_memory() {
-  constexpr int64_t kPassesBetweenLooks = 64;  // a look takes some microseconds
+  constexpr int64_t kPassesBetweenLooks = 16;  // a look takes some microseconds
   if (!placement_->warn || n_passes_++ % kPassesBetweenLooks != 0) return;
   const int64_t over = state_.gpu->device()->over_budget_bytes();
   if (over > 0 && !is_over_budget_)
