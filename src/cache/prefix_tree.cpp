@@ -67,6 +67,18 @@ int64_t PrefixTree::find(std::span<const int32_t> tokens) const {
   return usable(tokens).n_tokens;
 }
 
+std::vector<int64_t> PrefixTree::page_numbers(const Node& node) {
+  std::vector<int64_t> pages(static_cast<size_t>(node.end_page()));
+  // A page that a node shares with its parent, or has in its place, holds the rows of both.
+  for (const Node* at = &node; at->parent != nullptr; at = at->parent) {
+    const auto numbers = at->pages.numbers();
+    for (int64_t page = at->first_page(); page < at->end_page(); ++page)
+      if (int64_t& number = pages[static_cast<size_t>(page)]; at == &node || page < at->end / kPageTokens)
+        number = numbers[static_cast<size_t>(page - at->first_page())];
+  }
+  return pages;
+}
+
 void PrefixTree::use(Node& node) {
   node.clock = clock_;
   node.use = n_uses_++;
@@ -78,16 +90,8 @@ PrefixTree::Found PrefixTree::resume(std::span<const int32_t> tokens, Sequence& 
     sequence.reset();
     return {};
   }
-  std::vector<int64_t> pages(static_cast<size_t>(node->end_page()));
-  // A page that a node shares with its parent, or has in its place, holds the rows of both.
-  for (const Node* at = node; at->parent != nullptr; at = at->parent) {
-    const auto numbers = at->pages.numbers();
-    for (int64_t page = at->first_page(); page < at->end_page(); ++page)
-      if (int64_t& number = pages[static_cast<size_t>(page)]; at == node || page < at->end / kPageTokens)
-        number = numbers[static_cast<size_t>(page - at->first_page())];
-  }
   use(*node);
-  if (!sequence.resume(pages, node->end, *node->state)) return {};
+  if (!sequence.resume(page_numbers(*node), node->end, *node->state)) return {};
   return {node->end, node->end == static_cast<int64_t>(tokens.size()) ? std::span<const float>(node->logits)
                                                                       : std::span<const float>()};
 }
@@ -98,8 +102,7 @@ bool PrefixTree::shrink(int64_t n_more) {
          (n_checkpoints_ + n_taken_ + n_more) * state_bytes_ + other_bytes_ > budget_bytes_) {
     Node* node = least_valuable(false, nullptr);
     if (node == nullptr) return false;
-    clock_ = std::max(clock_, node->value());
-    drop(*node);
+    make_room(*node);
   }
   return true;
 }
@@ -189,10 +192,16 @@ bool PrefixTree::free_pages(int64_t n, const Node* except) {
   while (pool_->n_free_pages() < n) {
     Node* node = least_valuable(true, except);
     if (node == nullptr) return false;
-    clock_ = std::max(clock_, node->value());
-    drop(*node);
+    make_room(*node);
   }
   return true;
+}
+
+/// Drops the least valuable.
+void PrefixTree::make_room(Node& node) {
+  clock_ = std::max(clock_, node.value());
+  if (on_drop_) show(node, on_drop_);
+  drop(node);
 }
 
 void PrefixTree::drop(Node& node) {
@@ -214,6 +223,56 @@ void PrefixTree::drop(Node& node) {
   const auto self = std::find_if(parent->children.begin(), parent->children.end(),
                                  [&](const auto& child) { return child.get() == &node; });
   parent->children.erase(self);
+}
+
+void PrefixTree::show(const Node& node, const Visitor& visitor) {
+  std::vector<int32_t> tokens(static_cast<size_t>(node.end));
+  for (const Node* at = &node; at->parent != nullptr; at = at->parent)
+    std::copy(at->tokens.begin(), at->tokens.end(), tokens.begin() + at->begin());
+  visitor({.tokens = tokens,
+           .pages = page_numbers(node),
+           .state = *node.state,
+           .logits = node.logits,
+           .n_saved = static_cast<int64_t>(node.tokens.size())});
+}
+
+void PrefixTree::visit(const Visitor& visitor) const {
+  std::vector<const Node*> open{root_.get()};
+  while (!open.empty()) {
+    const Node* node = open.back();
+    open.pop_back();
+    for (const auto& child : node->children) open.push_back(child.get());
+    if (node != root_.get()) show(*node, visitor);
+  }
+}
+
+bool PrefixTree::visit_one(std::span<const int32_t> tokens, const Visitor& visitor) const {
+  const Place place = deepest(tokens);
+  if (place.node == root_.get() || place.n_tokens != static_cast<int64_t>(tokens.size())) return false;
+  show(*place.node, visitor);
+  return true;
+}
+
+std::vector<int64_t> PrefixTree::checkpoints_along(std::span<const int32_t> tokens) const {
+  std::vector<int64_t> positions;
+  for (const Node* node = deepest(tokens).node; node->parent != nullptr; node = node->parent)
+    positions.insert(positions.begin(), node->end);
+  return positions;
+}
+
+HeldPages PrefixTree::hold(std::span<const int32_t> tokens, int64_t n) const {
+  const std::vector<int64_t> pages = page_numbers(*deepest(tokens).node);
+  return {pool_, std::span(pages).first(static_cast<size_t>(n))};
+}
+
+int64_t PrefixTree::erase(std::span<const int32_t> tokens) {
+  Node* node = deepest(tokens).node;
+  while (node != root_.get() && node->children.empty()) {
+    Node* const parent = node->parent;
+    drop(*node);
+    node = parent;
+  }
+  return node->end;
 }
 
 void PrefixTree::clear() {

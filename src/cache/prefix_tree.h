@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -54,6 +55,31 @@ class PrefixTree {
   [[nodiscard]] bool free_pages(int64_t n);
   void clear();
 
+  // ---- For what is kept elsewhere too (cache/disk_cache.h) ----
+  /// A checkpoint with all that is needed to go on from it; valid during the call that shows it.
+  struct Entry {
+    std::span<const int32_t> tokens;  // from the first of the sequence on
+    std::span<const int64_t> pages;   // of all of them
+    const RecurrentState& state;
+    std::span<const float> logits;  // empty: not kept
+    int64_t n_saved = 0;            // tokens since the checkpoint before it
+  };
+  using Visitor = std::function<void(const Entry&)>;
+  /// Called for what is dropped for want of room, before it goes. It must not call the tree.
+  void on_drop(Visitor visitor) { on_drop_ = std::move(visitor); }
+  /// Every checkpoint, those with fewer of its tokens before it.
+  void visit(const Visitor& visitor) const;
+  /// The checkpoint behind exactly these tokens. False if there is none.
+  bool visit_one(std::span<const int32_t> tokens, const Visitor& visitor) const;
+  /// Where checkpoints stand on the way of these tokens, ascending.
+  [[nodiscard]] std::vector<int64_t> checkpoints_along(std::span<const int32_t> tokens) const;
+  /// The first `n` pages of these tokens, which a checkpoint on their way has: at most n whole pages of
+  /// find(tokens).
+  [[nodiscard]] HeldPages hold(std::span<const int32_t> tokens, int64_t n) const;
+  /// Forgets the checkpoints on the way of these tokens, from the last back to the first that other entries
+  /// go on from. How many of the tokens are still kept after that.
+  int64_t erase(std::span<const int32_t> tokens);
+
   [[nodiscard]] int64_t n_checkpoints() const { return n_checkpoints_; }
   [[nodiscard]] int64_t size_bytes() const { return n_checkpoints_ * state_bytes_ + other_bytes_; }
   [[nodiscard]] int64_t budget_bytes() const { return budget_bytes_; }
@@ -66,10 +92,13 @@ class PrefixTree {
   };
   [[nodiscard]] Place deepest(std::span<const int32_t> tokens) const;
   [[nodiscard]] Place usable(std::span<const int32_t> tokens) const;
+  [[nodiscard]] static std::vector<int64_t> page_numbers(const Node& node);
+  static void show(const Node& node, const Visitor& visitor);
   void use(Node& node);
   [[nodiscard]] Node* least_valuable(bool leaf, const Node* except) const;
   bool free_pages(int64_t n, const Node* except);
   bool shrink(int64_t n_more);
+  void make_room(Node& node);
   void drop(Node& node);
 
   std::shared_ptr<PagePool> pool_;
@@ -82,6 +111,7 @@ class PrefixTree {
   int64_t n_uses_ = 0;
   int64_t clock_ = 0;  // value of what was thrown away last
   std::vector<std::unique_ptr<RecurrentState>> spare_;
+  Visitor on_drop_;
 };
 
 }  // namespace packmule::cache

@@ -34,6 +34,14 @@ Result<RecurrentState> RecurrentState::allocate(std::shared_ptr<const StateShape
   return state;
 }
 
+void RecurrentState::read(std::span<std::byte> to) const {
+  if (size_bytes() > 0) std::memcpy(to.data(), memory_.data(), memory_.size_bytes());
+}
+
+void RecurrentState::write(std::span<const std::byte> from) {
+  if (size_bytes() > 0) std::memcpy(memory_.data(), from.data(), memory_.size_bytes());
+}
+
 void RecurrentState::clear() {
   if (size_bytes() > 0) std::memset(memory_.data(), 0, memory_.size_bytes());
   if (device_ != nullptr) device_->clear(*device_state_);

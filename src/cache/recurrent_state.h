@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/aligned.h"
@@ -46,6 +47,10 @@ class RecurrentState {
   [[nodiscard]] int64_t size_bytes() const { return static_cast<int64_t>(memory_.size_bytes()); }
   /// The device's part; null when no layer is a device's.
   [[nodiscard]] DeviceMemory::State* on_device() const { return device_state_.get(); }
+
+  /// All of it, size_bytes() in the order above: how it leaves memory for a file, and comes back.
+  void read(std::span<std::byte> to) const;
+  void write(std::span<const std::byte> from);
 
   void clear();
   /// `other` has the same shape.

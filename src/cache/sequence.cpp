@@ -136,6 +136,27 @@ int64_t PagePool::capacity_bytes() const {
   return impl_->n_pages * kPageTokens * impl_->layout.kv_bytes_per_token();
 }
 
+int64_t PagePool::page_bytes() const {
+  return impl_->page_bytes;
+}
+
+void PagePool::read_page(int64_t page, std::span<std::byte> to) const {
+  if (impl_->page_bytes > 0)
+    std::memcpy(to.data(), impl_->page_at(page), static_cast<size_t>(impl_->page_bytes));
+}
+
+void PagePool::write_page(int64_t page, std::span<const std::byte> from) {
+  if (impl_->page_bytes > 0)
+    std::memcpy(impl_->page_at(page), from.data(), static_cast<size_t>(impl_->page_bytes));
+}
+
+HeldPages PagePool::take_pages(int64_t n) {
+  const auto& free = impl_->free;
+  const std::vector<int64_t> numbers(free.end() - static_cast<std::ptrdiff_t>(n), free.end());
+  impl_->free.resize(free.size() - numbers.size());
+  return {shared_from_this(), numbers};
+}
+
 Result<RecurrentState> PagePool::new_state() const {
   return RecurrentState::allocate(impl_->state_shape, impl_->device, DeviceMemory::Use::kKept);
 }

@@ -121,6 +121,14 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   [[nodiscard]] int64_t n_kept_pages() const;    // that no sequence has, only HeldPages
   [[nodiscard]] int64_t capacity_bytes() const;  // of all pages, when every one has been written
 
+  // Contents as they leave memory for a file, and come back: page_bytes() each.
+  [[nodiscard]] int64_t page_bytes() const;
+  void read_page(int64_t page, std::span<std::byte> to) const;
+  /// Of a page that take_pages() gave.
+  void write_page(int64_t page, std::span<const std::byte> from);
+  /// Free pages, at most n_free_pages(), with undefined contents.
+  [[nodiscard]] HeldPages take_pages(int64_t n);
+
  private:
   friend class Sequence;
   friend class HeldPages;
