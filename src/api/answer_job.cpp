@@ -90,13 +90,14 @@ class Run {
     Ending ending;
 
     engine::Callbacks callbacks;
-    callbacks.on_prompt = [&](int64_t, int64_t) {
+    callbacks.on_prompt = [&](int64_t done, const engine::Statistics& so_far) {
       start();
-      write(writer_.alive());
+      write(writer_.reading(choice, done, so_far));
     };
     callbacks.on_piece = [&](const engine::Piece& piece) {
       start();
       note_first_token();
+      so_far_ = piece.so_far;
       if (piece.token >= 0 && job_.form.with_tokens)
         tokens_.push_back({piece.token, {piece.logprobs.begin(), piece.logprobs.end()}});
       std::vector<AnswerPart> parts = reader.push(piece.text);
@@ -110,6 +111,7 @@ class Run {
     if (outcome->reason == engine::FinishReason::kCancelled && !reader.enough()) return cancelled();
 
     start();
+    so_far_ = outcome->statistics;
     take(reader.finish());
     if (!tokens_.empty()) take_one({.kind = AnswerPart::Kind::kContent});
     ending.ended = how_it_ended(outcome->reason, reader);
@@ -144,6 +146,7 @@ class Run {
 
   void take_one(AnswerPart part) {
     part.tokens = std::exchange(tokens_, {});
+    part.so_far = so_far_;
     if (job_.stream)
       write(writer_.part(choice_, part));
     else
@@ -189,6 +192,7 @@ class Run {
   std::stop_source cancel_;  // of the whole job
   size_t choice_ = 0;
   std::vector<AnswerToken> tokens_;  // that no part has taken along yet
+  engine::Statistics so_far_;        // of this answer
   std::vector<AnswerPart> parts_;    // of an answer that is sent whole
   std::vector<WholeAnswer> answers_;
   std::vector<Ending> endings_;

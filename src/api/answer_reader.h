@@ -36,6 +36,7 @@ struct AnswerPart {
   std::string id;    // kCall: drawn for it
   /// Generated since the part before this one, where the dialect wants to know (AnswerForm::with_tokens).
   std::vector<AnswerToken> tokens = {};
+  engine::Statistics so_far = {};  // when it was written
 };
 
 class AnswerReader {

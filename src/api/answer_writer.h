@@ -49,8 +49,11 @@ class AnswerWriter {
 
   // The same as the text of a stream; "" where a dialect has nothing to say.
   [[nodiscard]] virtual std::string begin(size_t n_prompt_tokens) = 0;
-  /// The prompt is still being read.
-  [[nodiscard]] virtual std::string alive() { return {}; }
+  /// So many tokens of the prompt are done, cached ones included.
+  [[nodiscard]] virtual std::string reading(size_t /*choice*/, int64_t /*done*/,
+                                            const engine::Statistics& /*so_far*/) {
+    return {};
+  }
   [[nodiscard]] virtual std::string part(size_t choice, const AnswerPart& part) = 0;
   [[nodiscard]] virtual std::string end(size_t choice, const Ending& ending) = 0;
   [[nodiscard]] virtual std::string finish(const std::vector<Ending>& endings) = 0;

@@ -74,7 +74,7 @@ Json ChatAnswer::chunk(Json choices) const {
               {"created", created_},
               {"model", backend_.info().name},
               {"choices", std::move(choices)}};
-  if (form_.with_usage) out["usage"] = nullptr;
+  if (form_.streaming.usage) out["usage"] = nullptr;
   return out;
 }
 
@@ -87,6 +87,13 @@ std::string ChatAnswer::begin(size_t) {
   for (size_t i = 0; i < form_.n_choices; ++i)
     out += sse_event(chunk(Json::array({choice(i, {{"role", "assistant"}, {"content", ""}})})));
   return out;
+}
+
+std::string ChatAnswer::reading(size_t index, int64_t done, const engine::Statistics& so_far) {
+  if (!form_.streaming.progress) return {};
+  Json out = chunk(Json::array({choice(index, Json::object())}));
+  out["prompt_progress"] = progress_json(done, so_far);
+  return sse_event(out);
 }
 
 std::string ChatAnswer::part(size_t index, const AnswerPart& part) {
@@ -109,20 +116,22 @@ std::string ChatAnswer::part(size_t index, const AnswerPart& part) {
   Json entry = choice(index, std::move(delta));
   if (form_.with_logprobs && !part.tokens.empty())
     entry["logprobs"] = {{"content", logprobs_json(backend_, part.tokens)}};
-  return sse_event(chunk(Json::array({std::move(entry)})));
+  Json out = chunk(Json::array({std::move(entry)}));
+  if (form_.streaming.timings) out["timings"] = timings_json(part.so_far);
+  return sse_event(out);
 }
 
 std::string ChatAnswer::end(size_t index, const Ending& ending) {
   Json entry = choice(index, Json::object());
   entry["finish_reason"] = finish_reason(ending.ended);
   Json out = chunk(Json::array({std::move(entry)}));
-  if (!form_.with_usage) out["timings"] = timings_json(ending.statistics);
+  if (!form_.streaming.usage) out["timings"] = timings_json(ending.statistics);
   return sse_event(out);
 }
 
 std::string ChatAnswer::finish(const std::vector<Ending>& endings) {
   std::string out;
-  if (form_.with_usage) {
+  if (form_.streaming.usage) {
     Json last = chunk(Json::array());
     last["usage"] = usage_json(endings, form_.n_choices);
     last["timings"] = timings_json(sum_of(endings, form_.n_choices));

@@ -5,12 +5,13 @@
 
 #include "api/answer_writer.h"
 #include "api/backend.h"
+#include "api/generation_fields.h"
 
 namespace packmule::api {
 
 struct ChatAnswerForm {
   size_t n_choices = 1;
-  bool with_usage = false;  // a last chunk with the usage of all; "usage" is null before it
+  Streaming streaming;
   bool with_logprobs = false;
 };
 
@@ -22,6 +23,7 @@ class ChatAnswer : public AnswerWriter {
   [[nodiscard]] const std::string& id() const override { return id_; }
   [[nodiscard]] Json whole(const std::vector<WholeAnswer>& answers) override;
   [[nodiscard]] std::string begin(size_t n_prompt_tokens) override;
+  [[nodiscard]] std::string reading(size_t choice, int64_t done, const engine::Statistics& so_far) override;
   [[nodiscard]] std::string part(size_t choice, const AnswerPart& part) override;
   [[nodiscard]] std::string end(size_t choice, const Ending& ending) override;
   [[nodiscard]] std::string finish(const std::vector<Ending>& endings) override;

@@ -67,14 +67,14 @@ ApiResult<AnswerJob> prepare_conversation(Backend& backend, ChatRequest request)
                             .tools = backend.writes_tool_calls() ? std::move(request.tools) : Json(nullptr),
                             .one_call = !request.parallel_tool_calls,
                             .with_tokens = with_tokens},
-                   .stream = request.stream,
+                   .stream = request.streaming.stream,
                    .warnings = std::move(output.warnings)};
 }
 
 ApiResult<AnswerJob> prepare_chat(Backend& backend, const Json& body) {
   API_TRY(ChatRequest request, parse_chat_request(body, backend.default_sampling(), backend.info().n_vocab));
   const ChatAnswerForm form{.n_choices = static_cast<size_t>(request.n),
-                            .with_usage = request.include_usage,
+                            .streaming = request.streaming,
                             .with_logprobs = request.generation.n_logprobs >= 0};
   API_TRY(AnswerJob job, prepare_conversation(backend, std::move(request)));
   job.writer = std::make_unique<ChatAnswer>(backend, form);

@@ -93,7 +93,7 @@ ApiResult<ChatRequest> parse_chat_request(const Json& body, const sampling::Para
   read_max_tokens(fields, out.generation.max_tokens);
   read_logit_bias(fields, n_vocab, out.generation.sampling, out.text_bias);
   fields.read("ignore_eos", out.generation.ignore_eos);
-  read_stream(fields, out.stream, out.include_usage);
+  read_stream(fields, out.streaming);
   read_logprobs(fields, out.generation.n_logprobs);
   fields.read("n", out.n, 1, kMaxAnswers);
   fields.read("parallel_tool_calls", out.parallel_tool_calls);

@@ -27,8 +27,7 @@ struct ChatRequest {
 
   OutputForm output;
 
-  bool stream = false;
-  bool include_usage = false;       // a last chunk with the usage
+  Streaming streaming;
   bool parallel_tool_calls = true;  // false: at most one call in an answer
   bool split_reasoning = true;      // thoughts go to reasoning_content, not content
 };

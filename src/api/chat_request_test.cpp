@@ -26,7 +26,7 @@ TEST(ChatRequest, TakesDefaultsForWhatIsNotSet) {
   EXPECT_EQ(request->generation.sampling.top_k, 7);
   EXPECT_EQ(request->generation.sampling.seed, 3u);
   EXPECT_EQ(request->generation.max_tokens, -1);
-  EXPECT_FALSE(request->stream);
+  EXPECT_FALSE(request->streaming.stream);
   EXPECT_TRUE(request->split_reasoning);
   EXPECT_TRUE(request->tools.is_null());
   EXPECT_EQ(request->kwargs.dump(), R"({"add_generation_prompt":true})");
@@ -60,8 +60,8 @@ TEST(ChatRequest, ReadsEveryField) {
   EXPECT_EQ(r->generation.stop, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(r->generation.max_tokens, 9);
   EXPECT_TRUE(r->generation.ignore_eos);
-  EXPECT_TRUE(r->stream);
-  EXPECT_TRUE(r->include_usage);
+  EXPECT_TRUE(r->streaming.stream);
+  EXPECT_TRUE(r->streaming.usage);
   EXPECT_FALSE(r->split_reasoning);
   EXPECT_EQ(r->kwargs.dump(), R"({"add_generation_prompt":true,"enable_thinking":false})");
 }
@@ -175,9 +175,8 @@ TEST(ChatRequest, ReadsHowManyLogProbabilities) {
 
 TEST(ChatRequest, RefusesWhatWouldChangeTheAnswerIfIgnored) {
   for (const char* fields :
-       {R"("functions":[{"name":"f"}])",
-        R"("modalities":["text","audio"])", R"("mirostat":2)", R"("typical_p":0.5)",
-        R"("dry_multiplier":0.8)", R"("continue_final_message":true)"}) {
+       {R"("functions":[{"name":"f"}])", R"("modalities":["text","audio"])", R"("mirostat":2)",
+        R"("typical_p":0.5)", R"("dry_multiplier":0.8)", R"("continue_final_message":true)"}) {
     const auto r = parse(with(fields));
     ASSERT_FALSE(r) << fields;
     EXPECT_EQ(r.error().status, 400);

@@ -83,6 +83,13 @@ std::string CompletionAnswer::begin(size_t) {
   return out;
 }
 
+std::string CompletionAnswer::reading(size_t index, int64_t done, const engine::Statistics& so_far) {
+  if (!form_.streaming.progress) return {};
+  Json out = object(Json::array({choice(index, "")}));
+  out["prompt_progress"] = progress_json(done, so_far);
+  return sse_event(out);
+}
+
 std::string CompletionAnswer::part(size_t index, const AnswerPart& part) {
   if (index != choice_) {
     choice_ = index;
@@ -90,20 +97,22 @@ std::string CompletionAnswer::part(size_t index, const AnswerPart& part) {
   }
   Json entry = choice(index, part.text);
   if (form_.with_logprobs) entry["logprobs"] = logprobs(part.tokens, offset_);
-  return sse_event(object(Json::array({std::move(entry)})));
+  Json out = object(Json::array({std::move(entry)}));
+  if (form_.streaming.timings) out["timings"] = timings_json(part.so_far);
+  return sse_event(out);
 }
 
 std::string CompletionAnswer::end(size_t index, const Ending& ending) {
   Json entry = choice(index, "");
   entry["finish_reason"] = finish_reason(ending.ended);
   Json out = object(Json::array({std::move(entry)}));
-  if (!form_.with_usage) out["timings"] = timings_json(ending.statistics);
+  if (!form_.streaming.usage) out["timings"] = timings_json(ending.statistics);
   return sse_event(out);
 }
 
 std::string CompletionAnswer::finish(const std::vector<Ending>& endings) {
   std::string out;
-  if (form_.with_usage) {
+  if (form_.streaming.usage) {
     Json last = object(Json::array());
     last["usage"] = usage_json(endings, form_.n_per_prompt);
     last["timings"] = timings_json(sum_of(endings, form_.n_per_prompt));

@@ -56,7 +56,7 @@ void read_common(Fields& fields, const Backend& backend, CompletionRequest& out)
     fields.fail(std::move(biased).error());
   fields.read("ignore_eos", out.generation.ignore_eos);
   fields.read("n", out.n, 1, kMaxAnswers);
-  read_stream(fields, out.stream, out.include_usage);
+  read_stream(fields, out.streaming);
 }
 
 void read_prompt_field(Fields& fields, const Backend& backend, CompletionRequest& out) {

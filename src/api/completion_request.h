@@ -20,8 +20,7 @@ struct CompletionRequest {
   std::vector<Prompt> prompts;  // at least one
   engine::Request generation;   // all but the prompt
   int64_t n = 1;                // answers to each prompt
-  bool stream = false;
-  bool include_usage = false;
+  Streaming streaming;
   bool echo = false;           // the text begins with the prompt
   bool return_tokens = false;  // llama-server's: ids beside the text
   OutputForm output;           // llama-server's

@@ -9,7 +9,7 @@ namespace {
 
 /// The answers to the first prompt, then those to the second, and so on.
 AnswerJob job_of(const CompletionRequest& request) {
-  AnswerJob job{.form = {.split_reasoning = false}, .stream = request.stream};
+  AnswerJob job{.form = {.split_reasoning = false}, .stream = request.streaming.stream};
   for (const Prompt& prompt : request.prompts) {
     engine::Request generation = request.generation;
     generation.prompt = prompt.tokens;
@@ -27,7 +27,7 @@ ApiResult<AnswerJob> prepare_completion(Backend& backend, const Json& body) {
   const bool with_logprobs = request.generation.n_logprobs >= 0;
   job.form.with_tokens = with_logprobs;
   CompletionAnswerForm form{.n_per_prompt = static_cast<size_t>(request.n),
-                            .with_usage = request.include_usage,
+                            .streaming = request.streaming,
                             .with_logprobs = with_logprobs};
   if (request.echo)
     for (const Prompt& prompt : request.prompts)

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "api/completion_request.h"
 #include "api/service_fixture_for_test.h"
 
@@ -229,6 +231,49 @@ TEST(Chat, GivesSeveralAnswersAndLogProbabilities) {
     EXPECT_EQ(logprobs[i], whole["choices"][i]["logprobs"]["content"]);
   }
   EXPECT_EQ(events->back()["usage"], whole["usage"]);
+}
+
+/// llama-server's fields, in all dialects that llama-server has them in.
+TEST(Streaming, TellsOfProgressAndTimingsWhenAsked) {
+  Fixture f;
+  const struct {
+    const char* path;
+    std::string body;
+  } cases[] = {{"/v1/chat/completions", chat_body()},
+               {"/v1/completions", R"({"prompt":"hello"})"},
+               {"/completion", R"({"prompt":"hello"})"}};
+  for (const auto& c : cases) {
+    const auto events_of = [&](std::string_view more) {
+      std::string body = c.body;
+      body.insert(1, fmt::format(R"("stream":true{},)", more));
+      const bool is_llama = std::string_view(c.path) == "/completion";
+      auto events = parse_sse(f.ask("POST", c.path, body)->body(), !is_llama);
+      EXPECT_TRUE(events.has_value()) << c.path;
+      return events.value_or(std::vector<Json>{});
+    };
+    const auto n_with = [](const std::vector<Json>& events, const char* field) {
+      return std::count_if(events.begin(), events.end(), [&](const Json& e) { return e.contains(field); });
+    };
+    EXPECT_EQ(n_with(events_of(""), "prompt_progress"), 0) << c.path;
+    EXPECT_EQ(n_with(events_of(""), "timings"), 1) << c.path << ": at the end";
+    const auto progress = events_of(R"(,"return_progress":true)");
+    ASSERT_EQ(n_with(progress, "prompt_progress"), 1) << c.path;
+    for (const Json& event : progress) {
+      if (!event.contains("prompt_progress")) continue;
+      EXPECT_EQ(event["prompt_progress"].size(), 4u);
+      EXPECT_EQ(event["prompt_progress"]["total"], f.backend->last_request.prompt.size());
+      EXPECT_EQ(event["prompt_progress"]["cache"], 2);
+      EXPECT_EQ(event["prompt_progress"]["processed"], 3);
+      EXPECT_EQ(event["prompt_progress"]["time_ms"], 100);
+    }
+    std::vector<int64_t> predicted;
+    for (const Json& event : events_of(R"(,"timings_per_token":true)"))
+      if (event.contains("timings")) predicted.push_back(event["timings"]["predicted_n"]);
+    EXPECT_EQ(predicted, (std::vector<int64_t>{1, 2, 3, 3})) << c.path << ": every piece, and the end";
+    EXPECT_EQ(
+        f.ask("POST", c.path, c.body.substr(0, c.body.size() - 1) + R"(,"return_progress":1})")->status(),
+        400);
+  }
 }
 
 }  // namespace

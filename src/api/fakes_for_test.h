@@ -123,18 +123,25 @@ class FakeBackend : public Backend {
       out.push_back({i, i == 3 ? -std::numeric_limits<float>::infinity() : -0.5f * static_cast<float>(i)});
     return out;
   }
+  static engine::Statistics prompt_statistics(const engine::Request& request) {
+    return {
+        .prompt_tokens = static_cast<int64_t>(request.prompt.size()), .cached_tokens = 2, .prompt_ms = 100};
+  }
   std::mutex last_request_mutex_;
   std::unique_ptr<OutputGrammars> grammars_;
   Result<engine::Outcome> run(const engine::Request& request, const engine::Callbacks& callbacks,
                               std::stop_token stop) {
     if (generate_error) return tl::unexpected(*generate_error);
     engine::Outcome outcome{.reason = reason};
-    if (callbacks.on_prompt) callbacks.on_prompt(1, 1);
+    if (callbacks.on_prompt) callbacks.on_prompt(3, prompt_statistics(request));
     for (const std::string& piece : pieces) {
       outcome.text += piece;
       outcome.tokens.push_back(1);
       const std::vector<engine::TokenLogprob> logprobs = logprobs_of(request.n_logprobs);
-      if (callbacks.on_piece) callbacks.on_piece({.text = piece, .token = 1, .logprobs = logprobs});
+      engine::Statistics so_far = prompt_statistics(request);
+      so_far.generated_tokens = static_cast<int64_t>(outcome.tokens.size());
+      if (callbacks.on_piece)
+        callbacks.on_piece({.text = piece, .token = 1, .logprobs = logprobs, .so_far = so_far});
     }
     if (generate_late_error) return tl::unexpected(*generate_late_error);
     if (block_until_stop) {

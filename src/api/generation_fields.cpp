@@ -150,14 +150,16 @@ ApiResult<void> add_text_bias(const Backend& backend, const TextBias& text_bias,
   return {};
 }
 
-void read_stream(Fields& fields, bool& stream, bool& include_usage) {
-  fields.read("stream", stream);
+void read_stream(Fields& fields, Streaming& out) {
+  fields.read("stream", out.stream);
+  fields.read("timings_per_token", out.timings);
+  fields.read("return_progress", out.progress);
   const Json* options = fields.get("stream_options");
   if (options == nullptr) return;
   if (!options->is_object())
     return fields.fail("stream_options", fmt::format("expected an object, found {}", type_name(*options)));
   Fields inner(*options, "stream_options.");
-  inner.read("include_usage", include_usage);
+  inner.read("include_usage", out.usage);
   if (inner.error()) fields.fail(*inner.error());
 }
 

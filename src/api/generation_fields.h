@@ -58,8 +58,14 @@ void read_logit_bias(Fields& fields, int64_t n_vocab, sampling::Params& params, 
 [[nodiscard]] ApiResult<void> add_text_bias(const Backend& backend, const TextBias& text_bias,
                                             sampling::Params& params);
 
-/// `stream` and stream_options.include_usage.
-void read_stream(Fields& fields, bool& stream, bool& include_usage);
+/// How an answer is streamed.
+struct Streaming {
+  bool stream = false;
+  bool usage = false;     // a last chunk with the usage (stream_options.include_usage)
+  bool timings = false;   // llama-server's timings_per_token: figures in every chunk
+  bool progress = false;  // llama-server's return_progress: chunks while the prompt is being read
+};
+void read_stream(Fields& fields, Streaming& out);
 
 /// The same generation `n` times: a seed that was asked for is raised by one each time.
 [[nodiscard]] std::vector<engine::Request> repeated(engine::Request request, int64_t n);

@@ -54,7 +54,7 @@ LlamaAnswer::LlamaAnswer(const Backend& backend, CompletionRequest request)
 
 Json LlamaAnswer::answer(size_t index, std::string content, const std::vector<AnswerToken>& tokens) const {
   Json ids = Json::array();
-  if (request_.stream || request_.return_tokens)
+  if (request_.streaming.stream || request_.return_tokens)
     for (const AnswerToken& token : tokens) ids.push_back(token.id);
   Json out = {{"index", index}, {"content", std::move(content)}, {"tokens", std::move(ids)}, {"stop", false}};
   if (request_.generation.n_logprobs >= 0 && !tokens.empty())
@@ -71,7 +71,7 @@ void LlamaAnswer::add_ending(size_t index, const Ending& ending, Json& out) cons
   out["tokens_predicted"] = s.generated_tokens;
   out["tokens_evaluated"] = s.prompt_tokens;
   out["tokens_cached"] = s.cached_tokens;
-  out["generation_settings"] = generation_settings_json(used, request_.stream);
+  out["generation_settings"] = generation_settings_json(used, request_.streaming.stream);
   out["prompt"] = request_.prompts[index / static_cast<size_t>(request_.n)].text;
   out["truncated"] = false;
   out["stop_type"] = stop_type(ending.ended);
@@ -102,6 +102,13 @@ std::string LlamaAnswer::begin(size_t) {
   return {};
 }
 
+std::string LlamaAnswer::reading(size_t index, int64_t done, const engine::Statistics& so_far) {
+  if (!request_.streaming.progress) return {};
+  Json out = answer(index, "", {});
+  out["prompt_progress"] = progress_json(done, so_far);
+  return sse_event(out);
+}
+
 std::string LlamaAnswer::part(size_t index, const AnswerPart& part) {
   if (index != choice_) {
     choice_ = index;
@@ -113,6 +120,7 @@ std::string LlamaAnswer::part(size_t index, const AnswerPart& part) {
   Json out = answer(index, part.text, part.tokens);
   out["tokens_predicted"] = n_predicted_;
   out["tokens_evaluated"] = request_.prompts[index / static_cast<size_t>(request_.n)].tokens.size();
+  if (request_.streaming.timings) out["timings"] = timings_json(part.so_far);
   return sse_event(out);
 }
 

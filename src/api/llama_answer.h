@@ -20,6 +20,7 @@ class LlamaAnswer : public AnswerWriter {
   /// An object, for several prompts or answers an array of them.
   [[nodiscard]] Json whole(const std::vector<WholeAnswer>& answers) override;
   [[nodiscard]] std::string begin(size_t n_prompt_tokens) override;
+  [[nodiscard]] std::string reading(size_t choice, int64_t done, const engine::Statistics& so_far) override;
   [[nodiscard]] std::string part(size_t choice, const AnswerPart& part) override;
   [[nodiscard]] std::string end(size_t choice, const Ending& ending) override;
   [[nodiscard]] std::string finish(const std::vector<Ending>& endings) override;

@@ -58,6 +58,13 @@ Json timings_json(const engine::Statistics& s) {
           {"predicted_per_second", s.generate_per_second()}};
 }
 
+Json progress_json(int64_t done, const engine::Statistics& so_far) {
+  return {{"total", so_far.prompt_tokens},
+          {"cache", so_far.cached_tokens},
+          {"processed", done},
+          {"time_ms", so_far.prompt_ms}};
+}
+
 std::string_view finish_reason(Ended ended) {
   switch (ended) {
     case Ended::kLength:

@@ -18,6 +18,10 @@ namespace packmule::api {
 /// llama-server's figures; prompt_n counts the tokens that were processed, not those found in the cache.
 [[nodiscard]] Json timings_json(const engine::Statistics& statistics);
 
+/// llama-server's prompt_progress: of a prompt's `total` tokens so many are `processed`, those of the `cache`
+/// included.
+[[nodiscard]] Json progress_json(int64_t done, const engine::Statistics& so_far);
+
 /// "length", "tool_calls" or "stop".
 [[nodiscard]] std::string_view finish_reason(Ended ended);
 

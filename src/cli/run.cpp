@@ -157,8 +157,9 @@ Result<engine::Outcome> Runner::generate(Prompt prompt) {
     if (interrupts_.pending()) stop.request_stop();
   };
   engine::Callbacks callbacks;
-  callbacks.on_prompt = [&](int64_t done, int64_t total) {
-    if (done < total) progress.show(fmt::format("reading the prompt: {} of {} tokens", done, total));
+  callbacks.on_prompt = [&](int64_t done, const engine::Statistics& so_far) {
+    if (done < so_far.prompt_tokens)
+      progress.show(fmt::format("reading the prompt: {} of {} tokens", done, so_far.prompt_tokens));
     look_for_interrupt();
   };
   callbacks.on_piece = [&](const engine::Piece& piece) {

@@ -13,10 +13,10 @@ void Delivery::change(Change&& change) {
   changed_.notify_one();
 }
 
-void Delivery::prompt_progress(int64_t done, int64_t total, const Statistics& so_far) {
+void Delivery::prompt_progress(int64_t done, const Statistics& so_far) {
   change([&] {
     statistics_ = so_far;
-    waiting_.push_back({.prompt_done = done, .prompt_total = total});
+    waiting_.push_back({.prompt_done = done, .so_far = so_far});
   });
 }
 
@@ -24,7 +24,8 @@ void Delivery::piece(std::string text, int32_t token, std::vector<TokenLogprob> 
                      const Statistics& so_far) {
   change([&] {
     statistics_ = so_far;
-    waiting_.push_back({.text = std::move(text), .token = token, .logprobs = std::move(logprobs)});
+    waiting_.push_back(
+        {.text = std::move(text), .token = token, .logprobs = std::move(logprobs), .so_far = so_far});
   });
 }
 
@@ -55,12 +56,12 @@ Result<Outcome> Delivery::run(const Callbacks& callbacks, const std::stop_token&
     for (const Event& event : events) {
       if (stop.stop_requested()) break;
       if (event.prompt_done >= 0) {
-        if (callbacks.on_prompt) callbacks.on_prompt(event.prompt_done, event.prompt_total);
+        if (callbacks.on_prompt) callbacks.on_prompt(event.prompt_done, event.so_far);
         continue;
       }
       outcome.text += event.text;
       if (event.token >= 0) outcome.tokens.push_back(event.token);
-      if (callbacks.on_piece) callbacks.on_piece({event.text, event.token, event.logprobs});
+      if (callbacks.on_piece) callbacks.on_piece({event.text, event.token, event.logprobs, event.so_far});
     }
     if (stop.stop_requested()) {
       outcome.statistics.generated_tokens = static_cast<int64_t>(outcome.tokens.size());

@@ -19,7 +19,7 @@ namespace packmule::engine {
 class Delivery {
  public:
   // ---- for the scheduler ----
-  void prompt_progress(int64_t done, int64_t total, const Statistics& so_far);
+  void prompt_progress(int64_t done, const Statistics& so_far);
   void piece(std::string text, int32_t token, std::vector<TokenLogprob> logprobs, const Statistics& so_far);
   void finish(FinishReason reason, std::string stop_string, const Statistics& statistics);
   void fail(Error error);
@@ -35,7 +35,7 @@ class Delivery {
     int32_t token = -1;
     std::vector<TokenLogprob> logprobs;
     int64_t prompt_done = -1;  // not negative: progress of the prompt, no piece
-    int64_t prompt_total = 0;
+    Statistics so_far;
   };
   struct End {
     FinishReason reason;

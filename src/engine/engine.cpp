@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "engine/impl.h"
+#include "engine/model_hash.h"
 
 namespace packmule::engine {
 namespace {
@@ -25,6 +26,12 @@ Status check_options(const EngineOptions& options) {
   if (options.cache_ram_bytes.value_or(0) < 0)
     return fail(ErrorKind::kInvalidArgument, "--cache-ram is {} bytes, expected 0 or more",
                 *options.cache_ram_bytes);
+  if (!options.cache_disk_path.empty() && options.cache_ram_bytes == 0)
+    return fail(ErrorKind::kInvalidArgument,
+                "--cache-disk needs memory to read into: leave out --cache-ram 0, or --cache-disk");
+  if (options.cache_disk_bytes < 0)
+    return fail(ErrorKind::kInvalidArgument, "--cache-disk-size is {} bytes, expected 0 or more",
+                options.cache_disk_bytes);
   if (options.prompt_chunk < 1)
     return fail(ErrorKind::kInvalidArgument, "tokens of prompts beside decoding: {}, expected 1 or more",
                 options.prompt_chunk);
@@ -84,8 +91,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options,
   const bool mapped = impl->model->load_mode() == model::LoadMode::kMmap;
   const int64_t host_bytes = impl->model->weight_bytes() - impl->model->device_weight_bytes();
   impl->options.cache_ram_bytes = cache_ram_for(impl->options, mapped ? host_bytes : 0);
-  PACKMULE_TRY(impl->scheduler,
-               Scheduler::start(*impl->model, *impl->threads, impl->options, *impl->options.cache_ram_bytes));
+  PACKMULE_TRY(impl->scheduler, Scheduler::start(*impl->model, *impl->threads, impl->options,
+                                                 *impl->options.cache_ram_bytes, model_hash(impl->file)));
   auto engine = std::unique_ptr<Engine>(new Engine(std::move(impl)));
   engine->impl_->default_sampling = sampling::defaults_for_model(engine->model_name());
   finished(4);

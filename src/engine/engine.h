@@ -28,19 +28,6 @@ namespace packmule::engine {
 
 using sampling::TokenLogprob;
 
-/// One piece of a generation, handed to the caller as soon as it is certain. Every generated token but the
-/// one that ends the turn gives one, in order.
-struct Piece {
-  std::string_view text;  // valid UTF-8, never half a character, never part of a stop string; may be "".
-                          // Control tokens have no text
-  int32_t token = -1;     // the token that completed it; -1 for the flush at the end
-  /// Of this token, then of the likeliest in its place, by the model's own distribution, before bias,
-  /// penalties and samplers (sampling/logprobs.h); empty unless asked for, and for the flush.
-  std::span<const TokenLogprob> logprobs = {};
-};
-
-enum class FinishReason { kEndOfTurn, kStopString, kLength, kContextFull, kCancelled };
-
 struct Statistics {
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;     // of those, not processed again
@@ -54,6 +41,20 @@ struct Statistics {
     return generate_ms > 0 ? generated_tokens * 1e3 / generate_ms : 0;
   }
 };
+
+/// One piece of a generation, handed to the caller as soon as it is certain. Every generated token but the
+/// one that ends the turn gives one, in order.
+struct Piece {
+  std::string_view text;  // valid UTF-8, never half a character, never part of a stop string; may be "".
+                          // Control tokens have no text
+  int32_t token = -1;     // the token that completed it; -1 for the flush at the end
+  /// Of this token, then of the likeliest in its place, by the model's own distribution, before bias,
+  /// penalties and samplers (sampling/logprobs.h); empty unless asked for, and for the flush.
+  std::span<const TokenLogprob> logprobs = {};
+  Statistics so_far = {};
+};
+
+enum class FinishReason { kEndOfTurn, kStopString, kLength, kContextFull, kCancelled };
 
 struct Request {
   std::vector<int32_t> prompt;
@@ -83,7 +84,8 @@ struct Outcome {
 /// keeps nobody else waiting: its own generation goes on too, and what it missed waits for it.
 struct Callbacks {
   std::function<void(const Piece&)> on_piece;
-  std::function<void(int64_t done_tokens, int64_t total_tokens)> on_prompt;  // after each step in the prompt
+  /// After each step in the prompt: how many of its tokens are done, cached ones included.
+  std::function<void(int64_t done_tokens, const Statistics& so_far)> on_prompt;
 };
 
 class Engine {
@@ -100,6 +102,23 @@ class Engine {
   /// When a stop is requested it returns at once, with what was called back; the work ends within a step.
   [[nodiscard]] Result<Outcome> generate(const Request& request, const Callbacks& callbacks,
                                          std::stop_token stop);
+
+  // What a slot holds is the conversation that it handled last, or was given by restore_slot(): its tokens,
+  // for which the prefix tree has checkpoints as long as there is room for them. It does not bind later
+  // requests to the slot; whichever slot they get, they go on from what is there. All wait until the slot is
+  // free, and may be called from any thread.
+
+  struct SlotFile {
+    int64_t n_tokens = 0;
+    int64_t n_bytes = 0;  // of the file
+  };
+  /// Writes tokens, KV pages and up to eight checkpoints (cache/snapshot_file.h).
+  [[nodiscard]] Result<SlotFile> save_slot(int slot, const std::string& path, std::stop_token stop);
+  /// Puts what save_slot() wrote where requests find it. A file that does not fit the model is an error.
+  [[nodiscard]] Result<SlotFile> restore_slot(int slot, const std::string& path, std::stop_token stop);
+  /// Forgets it, in memory and on the disk, but for beginnings that other conversations share. How many
+  /// tokens are kept no more.
+  [[nodiscard]] Result<int64_t> erase_slot(int slot, std::stop_token stop);
 
   /// What is going on: cheap, from any thread, also while others generate.
   [[nodiscard]] State state() const;

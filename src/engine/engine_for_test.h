@@ -63,7 +63,7 @@ inline Reply run(Engine& engine, const Request& what) {
     result.pieces.emplace_back(piece.text);
     result.piece_tokens.push_back(piece.token);
   };
-  callbacks.on_prompt = [&](int64_t done, int64_t) { result.prompt_steps.push_back(done); };
+  callbacks.on_prompt = [&](int64_t done, const Statistics&) { result.prompt_steps.push_back(done); };
   auto outcome = engine.generate(what, callbacks, {});
   EXPECT_TRUE(outcome.has_value()) << outcome.error().message;
   if (outcome) result.outcome = std::move(*outcome);

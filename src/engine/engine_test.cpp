@@ -207,7 +207,7 @@ TEST(Engine, StopsWhenAsked) {
   std::stop_source stop;
   Callbacks callbacks;
   int steps = 0;
-  callbacks.on_prompt = [&](int64_t, int64_t) {
+  callbacks.on_prompt = [&](int64_t, const Statistics&) {
     ++steps;
     stop.request_stop();
   };
@@ -236,7 +236,7 @@ TEST(Engine, StopsInsideAPrompt) {
     std::stop_source stop;
     std::jthread stopper;
     Callbacks callbacks;
-    callbacks.on_prompt = [&](int64_t done, int64_t) {
+    callbacks.on_prompt = [&](int64_t done, const Statistics&) {
       if (done != 64) return;
       stopper = std::jthread([&stop, i] {
         std::this_thread::sleep_for(std::chrono::microseconds(50 * i));

@@ -41,7 +41,7 @@ void Generation::prompt_progress(int64_t done) {
   const auto now = Clock::now();
   statistics_.prompt_ms = milliseconds(now - *begun_);
   if (done == n_prompt()) prompt_done_ = now;
-  delivery_.prompt_progress(done, n_prompt(), statistics_);
+  delivery_.prompt_progress(done, statistics_);
 }
 
 bool Generation::next(std::span<const float> logits) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,8 @@
 #include "quant/format.h"
 
 namespace packmule::engine {
+
+inline constexpr int64_t kDefaultDiskBytes = int64_t{16} << 30;
 
 struct EngineOptions {
   std::string model_path;
@@ -30,6 +33,12 @@ struct EngineOptions {
   /// --cache-ram: what past conversations may take, half of it KV pages beyond those of the context, half
   /// checkpoints; 0: nothing is kept; unset: cache_ram_for() chooses.
   std::optional<int64_t> cache_ram_bytes;
+  /// --cache-disk: a folder for past conversations that memory has no room for, and for all of them when the
+  /// engine ends; "": none. --cache-disk-size: bytes of it.
+  std::string cache_disk_path;
+  int64_t cache_disk_bytes = kDefaultDiskBytes;
+  /// Gets lines about what went wrong without anybody being told otherwise; may be unset.
+  std::function<void(const std::string& line)> warn;
   /// Most prompt tokens of a step while other requests are decoding: they wait for it. Alone, prompts get
   /// whole ubatches.
   int64_t prompt_chunk = 256;

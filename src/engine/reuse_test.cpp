@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <thread>
 
 #include "engine/engine_for_test.h"
 #include "tests/support/golden.h"
@@ -241,6 +242,89 @@ TEST(Reuse, FromTheEndOfAnAnswerLogitsDifferByRounding) {
     longer.push_back(1);
     EXPECT_EQ(run(*engine, request(longer, 0)).outcome.statistics.cached_tokens, known);
   }
+}
+
+/// Two that come at the same moment: whether the second comes while the first is being read, or after it, no
+/// token is processed twice.
+std::vector<Reply> at_once(Engine& engine, const std::vector<Request>& requests) {
+  std::vector<Reply> replies(requests.size());
+  std::vector<std::jthread> callers;
+  for (size_t i = 0; i < requests.size(); ++i)
+    callers.emplace_back([&, i] { replies[i] = run(engine, requests[i]); });
+  callers.clear();
+  return replies;
+}
+
+std::unique_ptr<Engine> open_wide() {
+  return open([](EngineOptions& options) {
+    options.ctx_size = 2048;
+    options.ubatch_size = 64;
+    options.n_parallel = 4;
+    options.cache_ram_bytes = int64_t{64} << 20;
+  });
+}
+
+Ids noise(int64_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  Ids ids(static_cast<size_t>(n));
+  for (int32_t& id : ids) id = static_cast<int32_t>(random() % 200);
+  return ids;
+}
+
+TEST(Reuse, IdenticalPromptsAtOnceAreReadOnce) {
+  const auto engine = open_wide();
+  ASSERT_NE(engine, nullptr);
+  const Ids ids = noise(700, 1);
+  const std::vector<Reply> replies = at_once(*engine, std::vector<Request>(6, ask(ids, 10)));
+  int64_t n_processed = 0;
+  for (const Reply& reply : replies) {
+    n_processed += processed(reply);
+    EXPECT_EQ(reply.outcome.tokens, replies[0].outcome.tokens);
+  }
+  EXPECT_EQ(n_processed, 700);
+}
+
+TEST(Reuse, PromptsWithACommonBeginningAtOnceReadItOnce) {
+  const auto engine = open_wide();
+  ASSERT_NE(engine, nullptr);
+  const Ids system = noise(600, 1);
+  std::vector<Request> requests;
+  for (uint32_t i = 0; i < 5; ++i) {
+    requests.push_back(ask(joined({system, noise(40 + i, 2 + i)}), 10));
+    requests.back().boundaries = {600};
+  }
+  const std::vector<Reply> replies = at_once(*engine, requests);
+  int64_t n_processed = 0;
+  for (const Reply& reply : replies) n_processed += processed(reply);
+  EXPECT_EQ(n_processed, 600 + 40 + 41 + 42 + 43 + 44);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const auto alone = open_large(0);
+    EXPECT_EQ(run(*alone, requests[i]).outcome.tokens, replies[i].outcome.tokens);
+  }
+}
+
+TEST(Reuse, WhoWaitsForACancelledPromptGoesOnInItsPlace) {
+  const auto engine = open_wide();
+  ASSERT_NE(engine, nullptr);
+  const Ids ids = noise(700, 1);
+  std::stop_source stop;
+  std::jthread second;
+  Reply reply;
+  Callbacks callbacks;
+  callbacks.on_prompt = [&](int64_t done, const Statistics&) {
+    // Behind the first of eleven slices another asks for the same, and the first leaves.
+    if (done > 64) return;
+    second = std::jthread([&] { reply = run(*engine, ask(ids, 10)); });
+    while (engine->state().waiting == 0 && engine->state().totals.requests == 0 &&
+           engine->state().slots[1].task < 0)
+      std::this_thread::yield();
+    stop.request_stop();
+  };
+  const auto outcome = engine->generate(ask(ids, 10), callbacks, stop.get_token());
+  EXPECT_EQ(outcome->reason, FinishReason::kCancelled);
+  second.join();
+  EXPECT_EQ(reply.outcome.tokens, run(*open_large(0), ask(ids, 10)).outcome.tokens);
+  EXPECT_GE(reply.outcome.statistics.cached_tokens, 64) << "what was read is kept";
 }
 
 }  // namespace

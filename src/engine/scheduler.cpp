@@ -26,7 +26,8 @@ size_t most_checkpoints(int64_t budget_bytes, int64_t state_bytes) {
 }  // namespace
 
 Result<std::unique_ptr<Scheduler>> Scheduler::start(model::Model& model, ThreadPool& threads,
-                                                    const EngineOptions& options, int64_t cache_ram_bytes) {
+                                                    const EngineOptions& options, int64_t cache_ram_bytes,
+                                                    uint64_t model_hash) {
   const cache::Layout layout = model.cache_layout();
   const int64_t page_bytes = std::max<int64_t>(1, layout.kv_bytes_per_token() * cache::kPageTokens);
   // Half for pages beyond those of the context, at most as many as could be told apart; half for states. A
@@ -37,20 +38,21 @@ Result<std::unique_ptr<Scheduler>> Scheduler::start(model::Model& model, ThreadP
       layout.has_device_attention() ? 0 : std::min(cache_ram_bytes / 2 / page_bytes, kMostPages);
   PACKMULE_TRY(auto pages, model.new_pool(options.ctx_size + more_pages * cache::kPageTokens));
   std::unique_ptr<Scheduler> scheduler(
-      new Scheduler(model, threads, options, std::move(pages), cache_ram_bytes / 2));
+      new Scheduler(model, threads, options, std::move(pages), cache_ram_bytes / 2, model_hash));
   for (int i = 0; i < options.n_parallel; ++i) {
     Slot slot;
     slot.id = i;
     PACKMULE_TRY(slot.sequence, scheduler->pages_->new_sequence(options.ctx_size));
     scheduler->slots_.push_back(std::move(slot));
   }
+  PACKMULE_TRY_STATUS(scheduler->open_disk());
   scheduler->publish();
   scheduler->thread_ = std::jthread([s = scheduler.get()](const std::stop_token& stop) { s->work(stop); });
   return scheduler;
 }
 
 Scheduler::Scheduler(model::Model& model, ThreadPool& threads, const EngineOptions& options,
-                     std::shared_ptr<cache::PagePool> pages, int64_t checkpoint_bytes)
+                     std::shared_ptr<cache::PagePool> pages, int64_t checkpoint_bytes, uint64_t model_hash)
     : model_(model),
       threads_(threads),
       options_(options),
@@ -59,7 +61,9 @@ Scheduler::Scheduler(model::Model& model, ThreadPool& threads, const EngineOptio
       cutting_{.grid = std::min(kernels::kDeltaChunk, options.ubatch_size),
                .look_back = pages_->layout().conv_taps - 1,
                .short_slice = model::kChunkedFrom - 1},
-      most_checkpoints_(most_checkpoints(checkpoint_bytes, pages_->layout().recurrent_bytes())) {}
+      most_checkpoints_(most_checkpoints(checkpoint_bytes, pages_->layout().recurrent_bytes())),
+      snapshot_format_(
+          cache::SnapshotFormat::of(*pages_, model_hash, model.hparams().n_vocab, options.ctx_size)) {}
 
 Scheduler::~Scheduler() {
   thread_.request_stop();
@@ -69,7 +73,8 @@ Scheduler::~Scheduler() {
 void Scheduler::submit(std::shared_ptr<Generation> generation) {
   {
     const std::lock_guard lock(mutex_);
-    waiting_.push_back(std::move(generation));
+    waiting_.push_back({.generation = std::move(generation)});
+    news_ = true;
     state_.waiting = static_cast<int64_t>(waiting_.size());
   }
   filled_.notify_one();
@@ -83,6 +88,7 @@ State Scheduler::state() const {
 void Scheduler::work(const std::stop_token& stop) {
   while (wait_for_work(stop)) {
     drop_cancelled();
+    run_errands();
     admit();
     if (n_busy() > 0) step();
     publish();
@@ -93,16 +99,27 @@ void Scheduler::work(const std::stop_token& stop) {
     generation.end(FinishReason::kCancelled);
     generation.close();
   };
-  for (Slot& slot : slots_)
-    if (slot.busy()) cancel(*slot.generation);
-  const std::lock_guard lock(mutex_);
-  for (const auto& generation : waiting_) cancel(*generation);
-  waiting_.clear();
+  for (Slot& slot : slots_) {
+    if (!slot.busy()) continue;
+    keep(slot);
+    cancel(*slot.generation);
+  }
+  std::vector<Errand> errands = std::move(errands_);
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Waiting& one : waiting_) cancel(*one.generation);
+    waiting_.clear();
+    closed_ = true;
+    std::move(new_errands_.begin(), new_errands_.end(), std::back_inserter(errands));
+  }
+  for (const Errand& errand : errands) errand.after(false);
+  if (disk_ != nullptr) disk_->save_all(tree_);
 }
 
 bool Scheduler::wait_for_work(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  filled_.wait(lock, stop, [this] { return !waiting_.empty() || n_busy() > 0; });
+  filled_.wait(lock, stop, [this] { return news_ || n_busy() > 0 || !errands_.empty(); });
+  news_ = false;
   return !stop.stop_requested();
 }
 
@@ -113,32 +130,13 @@ void Scheduler::drop_cancelled() {
     end(slot);
   }
   const std::lock_guard lock(mutex_);
-  std::erase_if(waiting_, [this](const auto& generation) {
-    if (!generation->cancelled()) return false;
-    generation->end(FinishReason::kCancelled);
-    ended_.push_back(generation);
+  std::erase_if(waiting_, [this](const Waiting& one) {
+    if (!one.generation->cancelled()) return false;
+    one.generation->end(FinishReason::kCancelled);
+    ended_.push_back(one.generation);
     no_room_ = false;  // it may have been the one that needs so much
     return true;
   });
-}
-
-void Scheduler::admit() {
-  while (!no_room_ || n_busy() == 0) {
-    const auto slot = std::find_if(slots_.begin(), slots_.end(), [](const Slot& s) { return !s.busy(); });
-    if (slot == slots_.end()) return;
-    std::shared_ptr<Generation> generation;
-    {
-      const std::lock_guard lock(mutex_);
-      if (waiting_.empty()) return;
-      generation = waiting_.front();
-    }
-    if (!place(*slot, generation)) {
-      no_room_ = true;
-      return;
-    }
-    const std::lock_guard lock(mutex_);
-    waiting_.pop_front();  // others put theirs at the end only
-  }
 }
 
 /// False when there are not enough pages for it as long as others run.
@@ -251,7 +249,7 @@ void Scheduler::make_room_for_decoding() {
       Slot* const last = youngest();
       {
         const std::lock_guard lock(mutex_);
-        waiting_.push_front(last->generation);
+        waiting_.push_front({.generation = last->generation, .asked_disk = true});
       }
       leave(*last);
       no_room_ = true;
@@ -401,10 +399,14 @@ void Scheduler::retire(Slot& slot) {
 
 void Scheduler::leave(Slot& slot) {
   publish();  // the last figures of the slot
+  const auto held = slot.generation->tokens().first(static_cast<size_t>(slot.n_tokens()));
+  slot.last_tokens.assign(held.begin(), held.end());
   slot.generation.reset();
   slot.decoding = false;
   slot.sequence->release();
   no_room_ = false;
+  const std::lock_guard lock(mutex_);
+  news_ = true;  // for whoever waits, when nobody is left to make a next step
 }
 
 void Scheduler::publish() {
@@ -416,13 +418,13 @@ void Scheduler::publish() {
     shown.task = slot.task;
     shown.busy = slot.busy();
     shown.decoding = slot.decoding;
+    shown.held_tokens = slot.busy() ? slot.n_tokens() : std::ssize(slot.last_tokens);
     if (!slot.busy()) continue;
     const Statistics& statistics = slot.generation->statistics();
     shown.prompt_tokens = statistics.prompt_tokens;
     shown.cached_tokens = statistics.cached_tokens;
     shown.generated_tokens = statistics.generated_tokens;
     shown.processed_tokens = std::min(slot.reading.position, slot.reading.n_prompt);
-    shown.held_tokens = slot.n_tokens();
   }
   state_.totals = totals_;
   state_.waiting = static_cast<int64_t>(waiting_.size());
@@ -435,6 +437,17 @@ void Scheduler::publish() {
   state_.checkpoints = tree_.n_checkpoints();
   state_.checkpoint_bytes = tree_.size_bytes();
   state_.checkpoint_budget_bytes = tree_.budget_bytes();
+  if (disk_ == nullptr) return;
+  const cache::DiskCache::Statistics disk = disk_->disk().statistics();
+  state_.disk = {.entries = disk.entries,
+                 .bytes = disk.bytes,
+                 .limit_bytes = disk.limit_bytes,
+                 .hits = disk.hits,
+                 .hit_tokens = disk.hit_tokens,
+                 .read_bytes = disk.read_bytes,
+                 .written_entries = disk.written_entries,
+                 .written_bytes = disk.written_bytes,
+                 .lost_entries = disk.lost_entries};
 }
 
 }  // namespace packmule::engine

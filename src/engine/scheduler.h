@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <stop_token>
@@ -19,6 +20,7 @@
 #include "base/thread_pool.h"
 #include "cache/prefix_tree.h"
 #include "cache/sequence.h"
+#include "engine/disk_tier.h"
 #include "engine/generation.h"
 #include "engine/options.h"
 #include "engine/slicing.h"
@@ -29,15 +31,26 @@ namespace packmule::engine {
 
 class Scheduler {
  public:
-  /// The model, and the threads it uses, belong to the scheduler as long as it lives.
+  /// The model, and the threads it uses, belong to the scheduler as long as it lives. `model_hash` tells it
+  /// from other models on the disk.
   static Result<std::unique_ptr<Scheduler>> start(model::Model& model, ThreadPool& threads,
-                                                  const EngineOptions& options, int64_t cache_ram_bytes);
-  /// Ends what runs and what waits as cancelled.
+                                                  const EngineOptions& options, int64_t cache_ram_bytes,
+                                                  uint64_t model_hash);
+  /// Ends what runs and what waits as cancelled, then brings what is kept to the disk, if there is one.
   ~Scheduler();
 
   /// From any thread. The generation's caller is told of everything else by its delivery.
   void submit(std::shared_ptr<Generation> generation);
   [[nodiscard]] State state() const;
+
+  // The last conversation of a slot; see Engine. From any thread; they wait until the slot is free.
+  [[nodiscard]] Result<cache::Snapshot> copy_slot(int slot, const std::stop_token& stop);
+  [[nodiscard]] Status fill_slot(int slot, std::shared_ptr<const cache::Snapshot> snapshot,
+                                 const std::stop_token& stop);
+  /// The number of tokens that are kept no more.
+  [[nodiscard]] Result<int64_t> erase_slot(int slot, const std::stop_token& stop);
+  /// What snapshots must be like.
+  [[nodiscard]] const cache::SnapshotFormat& snapshot_format() const { return snapshot_format_; }
 
  private:
   struct Slot {
@@ -51,6 +64,7 @@ class Scheduler {
     std::vector<int64_t> checkpoints;  // where they are wanted in this prompt, ascending
     int64_t kept_at = 0;               // tokens behind which the tree has a checkpoint of this sequence
     int64_t served = 0;
+    std::vector<int32_t> last_tokens;  // that it held when its last request ended
     // Of the step at hand.
     int64_t slice_end = 0;
     std::vector<model::Mark> marks;
@@ -60,13 +74,32 @@ class Scheduler {
     [[nodiscard]] int64_t n_tokens() const { return sequence->n_tokens(); }
   };
 
-  Scheduler(model::Model& model, ThreadPool& threads, const EngineOptions& options,
-            std::shared_ptr<cache::PagePool> pages, int64_t checkpoint_bytes);
+  /// A request that has no slot yet.
+  struct Waiting {
+    std::shared_ptr<Generation> generation;
+    std::shared_ptr<Arrival> arrival = nullptr;  // from the disk, which it waits for
+    bool asked_disk = false;
+  };
 
+  Scheduler(model::Model& model, ThreadPool& threads, const EngineOptions& options,
+            std::shared_ptr<cache::PagePool> pages, int64_t checkpoint_bytes, uint64_t model_hash);
+
+  Status open_disk();
+  /// Runs the function on the scheduler's thread, between steps, until it returns true. False when the
+  /// scheduler ends before.
+  bool run_between_steps(std::function<bool()> part);
+  void post(std::function<bool()> part, std::function<void(bool ran)> after);
+  void run_errands();
+  template <class T>
+  [[nodiscard]] Result<T> with_free_slot(int slot, const std::stop_token& stop,
+                                         std::function<std::optional<Result<T>>(Slot&)> part);
   void work(const std::stop_token& stop);
   [[nodiscard]] bool wait_for_work(const std::stop_token& stop);
   void drop_cancelled();
   void admit();
+  [[nodiscard]] std::shared_ptr<Generation> next_in_line(size_t& at);
+  [[nodiscard]] bool must_wait(Waiting& waiting);
+  [[nodiscard]] bool is_being_read(std::span<const int32_t> prompt) const;
   [[nodiscard]] bool place(Slot& slot, const std::shared_ptr<Generation>& generation);
   void step();
   void make_room_for_decoding();
@@ -110,10 +143,21 @@ class Scheduler {
 
   mutable std::mutex mutex_;
   std::condition_variable_any filled_;
-  std::deque<std::shared_ptr<Generation>> waiting_;  // guarded by mutex_
-  State state_;                                      // guarded by mutex_
+  std::deque<Waiting>
+      waiting_;        // guarded by mutex_; only submit() adds to it from another thread, at its end
+  State state_;        // guarded by mutex_
+  bool news_ = false;  // guarded by mutex_: a request or an errand since the last step
+  struct Errand {
+    std::function<bool()> part;
+    std::function<void(bool ran)> after;
+  };
+  std::vector<Errand> new_errands_;  // guarded by mutex_
+  bool closed_ = false;              // guarded by mutex_: no more errands are run
+  std::vector<Errand> errands_;
   Totals totals_;
-  std::jthread thread_;  // last: the others must exist as long as it runs
+  const cache::SnapshotFormat snapshot_format_;
+  std::unique_ptr<DiskTier> disk_;  // may be null
+  std::jthread thread_;             // last: the others must exist as long as it runs
 };
 
 }  // namespace packmule::engine

@@ -16,7 +16,7 @@ struct SlotState {
   int64_t cached_tokens = 0;     // of those, taken over from earlier requests
   int64_t processed_tokens = 0;  // of the prompt that are done, cached ones included
   int64_t generated_tokens = 0;  // so far
-  int64_t held_tokens = 0;       // that the slot's sequence holds
+  int64_t held_tokens = 0;       // that the slot's sequence holds; while it is free: that its last one held
 };
 
 /// Sums since the engine was opened. Times are those in which at least one request was in the phase, so that
@@ -29,6 +29,19 @@ struct Totals {
   int64_t steps = 0;  // passes through the model
   double prompt_seconds = 0;
   double generate_seconds = 0;
+};
+
+/// What was brought to the disk, and what came back. All zero without --cache-disk.
+struct DiskState {
+  int64_t entries = 0;
+  int64_t bytes = 0;  // of the files
+  int64_t limit_bytes = 0;
+  int64_t hits = 0;
+  int64_t hit_tokens = 0;  // that were read from files instead of being computed
+  int64_t read_bytes = 0;
+  int64_t written_entries = 0;
+  int64_t written_bytes = 0;
+  int64_t lost_entries = 0;  // that could not be written
 };
 
 struct State {
@@ -44,6 +57,7 @@ struct State {
   int64_t checkpoints = 0;              // recurrent states kept for later prompts
   int64_t checkpoint_bytes = 0;         // what they take
   int64_t checkpoint_budget_bytes = 0;  // what they may take
+  DiskState disk;
 };
 
 }  // namespace packmule::engine

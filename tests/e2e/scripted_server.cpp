@@ -61,7 +61,7 @@ class ScriptedBackend : public api::FakeBackend {
         outcome.stop_string = word;
         outcome.reason = engine::FinishReason::kStopString;
       }
-    if (callbacks.on_prompt) callbacks.on_prompt(1, 1);
+    if (callbacks.on_prompt) callbacks.on_prompt(1, {});
     // One byte a token where the client wants to hear of each token.
     const size_t piece_bytes = request.n_logprobs >= 0 ? 1 : kPieceBytes;
     for (size_t i = 0; i < text.size() && !stop.stop_requested();) {
