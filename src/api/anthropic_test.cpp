@@ -241,5 +241,27 @@ TEST(Anthropic, TellsOfErrorsInItsOwnForm) {
   EXPECT_EQ(events->back().dump(), R"({"type":"error","error":{"type":"api_error","message":"it broke"}})");
 }
 
+TEST(Anthropic, PathsAndLimitsBelowItsOwnAreToldInItsFormToo) {
+  ServiceOptions options;
+  options.max_preparing = 0;
+  Fixture f(std::move(options));
+  const auto type = [](const std::shared_ptr<FakeResponder>& r, int status) {
+    EXPECT_EQ(r->status(), status) << r->body();
+    const Json json = r->json();
+    EXPECT_EQ(json.value("type", ""), "error") << r->body();
+    return json.contains("error") ? json["error"].value("type", "") : "";
+  };
+  EXPECT_EQ(type(f.ask("GET", "/v1/messages"), 405), "invalid_request_error");
+  EXPECT_EQ(type(f.ask("POST", "/v1/messages/batches", "{}"), 404), "not_found_error");
+  EXPECT_EQ(type(f.ask("POST", "/v1/messages", "{}", {{"Content-Encoding", "gzip"}}), 415),
+            "invalid_request_error");
+  EXPECT_EQ(type(f.ask("POST", "/v1/messages", body()), 503), "overloaded_error");
+  EXPECT_EQ(type(f.ask("POST", "/v1/messages?beta=true", body()), 503), "overloaded_error");
+  Fixture deep;
+  EXPECT_EQ(type(deep.ask("POST", "/v1/messages", std::string(1000, '[')), 400), "invalid_request_error");
+  EXPECT_EQ(error_form_of("/v1/messagesx"), ErrorForm::kOpenAi);
+  EXPECT_EQ(error_form_of("/v1/chat/completions"), ErrorForm::kOpenAi);
+}
+
 }  // namespace
 }  // namespace packmule::api

@@ -65,6 +65,21 @@ class Backend {
   [[nodiscard]] virtual Result<engine::Outcome> generate(const engine::Request& request,
                                                          const engine::Callbacks& callbacks,
                                                          std::stop_token stop) = 0;
+
+  // As those of engine::Engine. A backend without slots has none that could be saved.
+  [[nodiscard]] virtual Result<engine::Engine::SlotFile> save_slot(int, const std::string&, std::stop_token) {
+    return no_slots();
+  }
+  [[nodiscard]] virtual Result<engine::Engine::SlotFile> restore_slot(int, const std::string&,
+                                                                      std::stop_token) {
+    return no_slots();
+  }
+  [[nodiscard]] virtual Result<int64_t> erase_slot(int, std::stop_token) { return no_slots(); }
+
+ private:
+  static tl::unexpected<Error> no_slots() {
+    return fail(ErrorKind::kUnsupported, "slots cannot be saved, restored or erased here");
+  }
 };
 
 }  // namespace packmule::api

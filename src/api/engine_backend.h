@@ -31,6 +31,17 @@ class EngineBackend : public Backend {
   std::string_view token_bytes(int32_t token) const override;
   Result<engine::Outcome> generate(const engine::Request& request, const engine::Callbacks& callbacks,
                                    std::stop_token stop) override;
+  Result<engine::Engine::SlotFile> save_slot(int slot, const std::string& path,
+                                             std::stop_token stop) override {
+    return engine_->save_slot(slot, path, std::move(stop));
+  }
+  Result<engine::Engine::SlotFile> restore_slot(int slot, const std::string& path,
+                                                std::stop_token stop) override {
+    return engine_->restore_slot(slot, path, std::move(stop));
+  }
+  Result<int64_t> erase_slot(int slot, std::stop_token stop) override {
+    return engine_->erase_slot(slot, std::move(stop));
+  }
 
  private:
   /// A prompt of these messages, without the opening of an answer.

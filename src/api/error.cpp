@@ -27,6 +27,13 @@ std::string_view anthropic_type(int status) {
 
 }  // namespace
 
+ErrorForm error_form_of(std::string_view path) {
+  constexpr std::string_view kAnthropicPaths = "/v1/messages";
+  if (!path.starts_with(kAnthropicPaths)) return ErrorForm::kOpenAi;
+  const std::string_view rest = path.substr(kAnthropicPaths.size());
+  return rest.empty() || rest[0] == '/' || rest[0] == '?' ? ErrorForm::kAnthropic : ErrorForm::kOpenAi;
+}
+
 Json ApiError::json(ErrorForm form) const {
   if (form == ErrorForm::kAnthropic)
     return {{"type", "error"}, {"error", {{"type", anthropic_type(status)}, {"message", message}}}};

@@ -15,6 +15,9 @@ enum class ErrorForm {
   kAnthropic,  // {"type": "error", "error": {"type", "message"}}
 };
 
+/// The one that clients of this path expect, whether the path exists or not.
+[[nodiscard]] ErrorForm error_form_of(std::string_view path);
+
 struct ApiError {
   int status = 400;
   std::string type = "invalid_request_error";

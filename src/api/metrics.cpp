@@ -18,6 +18,21 @@ double per_second(int64_t tokens, double seconds) {
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
 }
 
+/// What lies where, as one metric with labels.
+std::string tiers(const Backend& backend, const engine::State& state, int64_t kv_used) {
+  constexpr std::string_view kName = "packmule:tier_bytes";
+  std::string out = fmt::format("# HELP {0} What each tier of memory holds.\n# TYPE {0} gauge\n", kName);
+  const auto add = [&](std::string_view tier, std::string_view what, int64_t bytes) {
+    out += fmt::format("{}{{tier=\"{}\",what=\"{}\"}} {}\n", kName, tier, what, bytes);
+  };
+  add("ram", "weights", backend.info().size_bytes);
+  add("ram", "kv_cache", kv_used);
+  add("ram", "recurrent_states", state.recurrent_bytes);
+  add("ram", "checkpoints", state.checkpoint_bytes);
+  add("disk", "conversations", state.disk.bytes);
+  return out;
+}
+
 }  // namespace
 
 void FirstTokenTimes::add(double seconds) {
@@ -45,6 +60,7 @@ std::string FirstTokenTimes::text(const std::string& name) const {
 std::string metrics_text(const Backend& backend, const FirstTokenTimes& first_token, int64_t n_waiting) {
   const engine::State state = backend.state();
   const engine::Totals& t = state.totals;
+  const engine::DiskState& disk = state.disk;
   const auto n_busy = std::count_if(state.slots.begin(), state.slots.end(),
                                     [](const engine::SlotState& s) { return s.busy; });
   const int64_t kv_used = state.kv_pages > 0 ? state.kv_bytes / state.kv_pages * state.kv_pages_used : 0;
@@ -76,6 +92,26 @@ std::string metrics_text(const Backend& backend, const FirstTokenTimes& first_to
                 state.recurrent_bytes) +
          metric("packmule:checkpoint_bytes", "gauge", "Size of the states kept for later prompts.",
                 state.checkpoint_bytes) +
+         metric("packmule:kv_pages", "gauge", "Pages of the attention cache.", state.kv_pages) +
+         metric("packmule:kv_pages_used", "gauge", "Of them, those that hold tokens.", state.kv_pages_used) +
+         metric("packmule:checkpoints", "gauge", "States kept for later prompts.", state.checkpoints) +
+         metric("packmule:checkpoint_budget_bytes", "gauge", "What they may take.",
+                state.checkpoint_budget_bytes) +
+         metric("packmule:disk_cache_bytes", "gauge", "Size of the files of past conversations.",
+                disk.bytes) +
+         metric("packmule:disk_cache_limit_bytes", "gauge", "What they may take.", disk.limit_bytes) +
+         metric("packmule:disk_cache_entries", "gauge", "Checkpoints in them.", disk.entries) +
+         metric("packmule:disk_cache_hits_total", "counter", "Prompts that went on from a file.", disk.hits) +
+         metric("packmule:disk_cache_hit_tokens_total", "counter",
+                "Prompt tokens that were read from files and not processed.", disk.hit_tokens) +
+         metric("packmule:disk_cache_read_bytes_total", "counter", "Read from files.", disk.read_bytes) +
+         metric("packmule:disk_cache_written_bytes_total", "counter", "Written to files.",
+                disk.written_bytes) +
+         metric("packmule:disk_cache_written_total", "counter", "Checkpoints written.",
+                disk.written_entries) +
+         metric("packmule:disk_cache_lost_total", "counter", "Checkpoints that could not be written.",
+                disk.lost_entries) +
+         tiers(backend, state, kv_used) +
          metric("packmule:available_memory_bytes", "gauge",
                 "Memory that can still be taken without swapping.", available_memory_bytes());
 }

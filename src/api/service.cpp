@@ -14,19 +14,20 @@
 #include "api/json_text.h"
 #include "api/models.h"
 #include "api/responses.h"
+#include "api/slot_actions.h"
 #include "api/status.h"
 #include "api/tokens.h"
 
 namespace packmule::api {
 namespace {
 
-/// One of the three kinds of work, for one path.
+/// One of the kinds of work, for one path.
 struct Route {
   std::string_view path;
   Lookup lookup = Lookup::kNone;                                                   // GET and HEAD; else POST
   ApiResult<Json> (*compute)(Backend& backend, const Json& body) = nullptr;        // one thing at a time
   ApiResult<AnswerJob> (*generate)(Backend& backend, const Json& body) = nullptr;  // prepares it
-  ErrorForm errors = ErrorForm::kOpenAi;
+  bool slots = false;                                                              // save, restore, erase
 
   [[nodiscard]] bool post() const { return lookup == Lookup::kNone; }
 };
@@ -38,6 +39,8 @@ ApiResult<Json> apply_template(Backend& backend, const Json& body) {
 }
 
 constexpr std::string_view kModelPrefix = "/v1/models/";
+/// Actions on slots that wait for their turn.
+constexpr size_t kMaxSlotActions = 16;
 
 /// The same paths as llama-server's, with and without the version.
 constexpr Route kRoutes[] = {
@@ -54,8 +57,8 @@ constexpr Route kRoutes[] = {
     {.path = "/completion", .generate = prepare_llama_completion},
     {.path = "/completions", .generate = prepare_llama_completion},
     {.path = "/v1/responses", .generate = prepare_response},
-    {.path = "/v1/messages", .generate = prepare_messages, .errors = ErrorForm::kAnthropic},
-    {.path = "/v1/messages/count_tokens", .compute = count_message_tokens, .errors = ErrorForm::kAnthropic},
+    {.path = "/v1/messages", .generate = prepare_messages},
+    {.path = "/v1/messages/count_tokens", .compute = count_message_tokens},
     {.path = "/tokenize", .compute = tokenize},
     {.path = "/detokenize", .compute = detokenize},
     {.path = "/apply-template", .compute = apply_template},
@@ -66,6 +69,8 @@ const Route* find_route(std::string_view path) {
       std::find_if(std::begin(kRoutes), std::end(kRoutes), [&](const Route& r) { return r.path == path; });
   if (it != std::end(kRoutes)) return &*it;
   static constexpr Route kOneModel = {.path = kModelPrefix, .lookup = Lookup::kOneModel};
+  static constexpr Route kOneSlot = {.path = kSlotPrefix, .slots = true};
+  if (path.starts_with(kSlotPrefix)) return &kOneSlot;
   return path.starts_with(kModelPrefix) ? &kOneModel : nullptr;
 }
 
@@ -174,6 +179,7 @@ class CorsResponder : public Responder {
 Service::Service(ServiceOptions options)
     : options_(std::move(options)),
       generating_(options_.max_waiting, options_.n_parallel),
+      slot_files_(kMaxSlotActions),
       preparing_(options_.max_preparing) {}
 
 Service::~Service() = default;
@@ -244,9 +250,8 @@ void Service::dispatch(HttpRequest request, std::shared_ptr<Responder> responder
          .headers = {{"Allow",
                       std::string(route != nullptr ? allowed_methods(*route) : "GET, HEAD, POST, OPTIONS")}},
          .body = ""});
-  const auto refuse = [&](const ApiError& error) {
-    responder->send(error.response(route != nullptr ? route->errors : ErrorForm::kOpenAi));
-  };
+  const ErrorForm form = error_form_of(request.path());
+  const auto refuse = [&](const ApiError& error) { responder->send(error.response(form)); };
   // Before all else, so that a stranger learns nothing but that a server is here.
   if (!(route != nullptr && route->lookup == Lookup::kHealth) && !authorized(request))
     return refuse(unauthorized());
@@ -257,12 +262,13 @@ void Service::dispatch(HttpRequest request, std::shared_ptr<Responder> responder
   if (backend == nullptr) return refuse(loading());
   if (!route->post()) return responder->send(look_up(*backend, request, route->lookup));
   if (const auto error = check_encoding(request)) return refuse(*error);
+  if (route->slots) return act_on_slot(std::move(request), responder);
 
   const bool accepted = preparing_.submit(
-      [this, route, responder, request = std::move(request),
+      [this, route, form, responder, request = std::move(request),
        arrived = std::chrono::steady_clock::now()](const std::stop_token&) {
         if (responder->stop_token().stop_requested()) return;
-        const auto fail = [&](const ApiError& error) { responder->send(error.response(route->errors)); };
+        const auto fail = [&](const ApiError& error) { responder->send(error.response(form)); };
         const auto body = parse_body(request);
         if (!body) return fail(body.error());
         if (route->compute != nullptr) {
@@ -271,12 +277,30 @@ void Service::dispatch(HttpRequest request, std::shared_ptr<Responder> responder
         }
         auto job = route->generate(*backend_, *body);
         if (!job) return fail(job.error());
-        job->error_form = route->errors;
+        job->error_form = form;
         job->arrived = arrived;
         if (!generate(std::make_shared<AnswerJob>(std::move(job).value()), responder)) fail(busy());
       },
       responder->stop_token());
   if (!accepted) refuse(busy());
+}
+
+void Service::act_on_slot(HttpRequest request, const std::shared_ptr<Responder>& responder) {
+  const bool accepted = slot_files_.submit(
+      [this, responder, request = std::move(request)](const std::stop_token& server_stops) {
+        const auto action = parse_slot_action(request, options_.slot_save_path);
+        if (!action) return responder->send(action.error().response());
+        std::stop_source stop;
+        const auto request_stop = [&stop] { stop.request_stop(); };
+        const std::stop_callback on_server_stop(server_stops, request_stop);
+        const std::stop_callback on_client_gone(responder->stop_token(), request_stop);
+        const auto done = act_on(*backend_, *action, stop.get_token());
+        if (!done && options_.log)
+          options_.log(fmt::format("slot {}: {}", action->slot, done.error().message));
+        responder->send(done ? json_response(*done) : done.error().response());
+      },
+      responder->stop_token());
+  if (!accepted) responder->send(busy().response());
 }
 
 bool Service::generate(std::shared_ptr<AnswerJob> job, const std::shared_ptr<Responder>& responder) {

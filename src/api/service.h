@@ -1,8 +1,9 @@
 // The endpoints: routes requests to the functions that answer them, and to the threads that do the work.
 //
-// Three kinds of work, so that no request waits for what it does not need: what is only looked up (health,
+// Four kinds of work, so that no request waits for what it does not need: what is only looked up (health,
 // models, errors) is answered at once on the caller's thread; parsing, templates and tokenizing happen on one
-// thread; generating on others, one for each request that runs, further ones waiting in a bounded queue.
+// thread; generating on others, one for each request that runs, further ones waiting in a bounded queue; and
+// files of slots are read and written on one more.
 #pragma once
 
 #include <atomic>
@@ -25,6 +26,7 @@ struct ServiceOptions {
   int n_parallel = 1;                                // requests that generate at the same time
   size_t max_waiting = 64;                           // requests waiting to generate; one more is answered 503
   size_t max_preparing = 256;                        // requests waiting to be parsed
+  std::string slot_save_path;                        // folder of the files of slots; "": there are none
   std::function<void(const std::string& line)> log;  // may be unset
 };
 
@@ -46,6 +48,7 @@ class Service : public Handler {
   void dispatch(HttpRequest request, std::shared_ptr<Responder> responder);
   [[nodiscard]] bool authorized(const HttpRequest& request) const;
   [[nodiscard]] HttpResponse look_up(const Backend& backend, const HttpRequest& request, Lookup what) const;
+  void act_on_slot(HttpRequest request, const std::shared_ptr<Responder>& responder);
   /// False when too many are waiting.
   [[nodiscard]] bool generate(std::shared_ptr<AnswerJob> job, const std::shared_ptr<Responder>& responder);
 
@@ -54,7 +57,8 @@ class Service : public Handler {
   std::atomic<Backend*> backend_ = nullptr;
   FirstTokenTimes first_token_;
   WorkQueue generating_;
-  WorkQueue preparing_;  // submits to generating_: goes first
+  WorkQueue slot_files_;  // one at a time: each may be in memory as a whole
+  WorkQueue preparing_;   // submits to generating_: goes first
 };
 
 }  // namespace packmule::api

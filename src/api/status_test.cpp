@@ -48,22 +48,32 @@ TEST(Metrics, TellsWhatTheEngineCounts) {
   state.kv_pages = 10;
   state.kv_pages_used = 5;
   state.kv_bytes = 1000;
+  state.checkpoint_bytes = 70;
+  state.disk = {
+      .entries = 4, .bytes = 900, .hits = 2, .hit_tokens = 33, .read_bytes = 44, .written_bytes = 55};
   (void)f.chat();
   const auto r = f.ask("GET", "/metrics");
   EXPECT_EQ(r->header("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
   const auto metrics = metrics_of(r->body());
-  const std::map<std::string, double> expected = {{"llamacpp:prompt_tokens_total", 100},
-                                                  {"llamacpp:prompt_tokens_seconds", 50},
-                                                  {"llamacpp:tokens_predicted_total", 50},
-                                                  {"llamacpp:predicted_tokens_seconds", 0},
-                                                  {"llamacpp:requests_processing", 1},
-                                                  {"llamacpp:requests_deferred", 2},
-                                                  {"packmule:requests_total", 3},
-                                                  {"packmule:prompt_tokens_cached_total", 40},
-                                                  {"packmule:slots", 2},
-                                                  {"packmule:kv_cache_used_bytes", 500},
-                                                  {"packmule:weights_bytes", 456},
-                                                  {"packmule:time_to_first_token_seconds_count", 1}};
+  const std::map<std::string, double> expected = {
+      {"llamacpp:prompt_tokens_total", 100},
+      {"llamacpp:prompt_tokens_seconds", 50},
+      {"llamacpp:tokens_predicted_total", 50},
+      {"llamacpp:predicted_tokens_seconds", 0},
+      {"llamacpp:requests_processing", 1},
+      {"llamacpp:requests_deferred", 2},
+      {"packmule:requests_total", 3},
+      {"packmule:prompt_tokens_cached_total", 40},
+      {"packmule:slots", 2},
+      {"packmule:kv_cache_used_bytes", 500},
+      {"packmule:weights_bytes", 456},
+      {"packmule:disk_cache_hit_tokens_total", 33},
+      {"packmule:disk_cache_bytes", 900},
+      {"packmule:disk_cache_written_bytes_total", 55},
+      {"packmule:tier_bytes{tier=\"ram\",what=\"kv_cache\"}", 500},
+      {"packmule:tier_bytes{tier=\"ram\",what=\"checkpoints\"}", 70},
+      {"packmule:tier_bytes{tier=\"disk\",what=\"conversations\"}", 900},
+      {"packmule:time_to_first_token_seconds_count", 1}};
   for (const auto& [name, value] : expected) {
     ASSERT_TRUE(metrics.contains(name)) << name;
     EXPECT_EQ(metrics.at(name), value) << name;

@@ -209,6 +209,19 @@ void add_parallel_flags(CLI::App& verb, engine::EngineOptions& options) {
       "Not there (-no-kvu): the context is not divided");
 }
 
+void add_disk_flags(CLI::App& verb, engine::EngineOptions& options) {
+  verb.add_option(
+          "--cache-disk", options.cache_disk_path,
+          "Folder for past conversations that --cache-ram has no room for, and for all of them when the "
+          "server stops; it is found again by the next one. Holds prompts as tokens")
+      ->type_name("DIR");
+  verb.add_option_function<int64_t>(
+          "--cache-disk-size", [&options](int64_t mib) { options.cache_disk_bytes = mib << 20; },
+          fmt::format("Most that it may take, in MiB (default: {})", engine::kDefaultDiskBytes >> 20))
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->type_name("MIB");
+}
+
 void add_accepted_flags(CLI::App& verb) {
   verb.add_flag_callback(
       "--jinja", [] {}, std::string("Chat templates are always rendered by Jinja") + kNoEffect);

@@ -47,6 +47,9 @@ void add_sampling_flags(CLI::App& verb, SamplingFlags& flags);
 /// --parallel (-np), --cache-ram (-cram); accepts -cb, -kvu; refuses their opposites.
 void add_parallel_flags(CLI::App& verb, engine::EngineOptions& options);
 
+/// --cache-disk, --cache-disk-size.
+void add_disk_flags(CLI::App& verb, engine::EngineOptions& options);
+
 /// Accepts --jinja and --no-webui.
 void add_accepted_flags(CLI::App& verb);
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -40,13 +41,15 @@ struct ServeOptions {
   std::string alias;
   std::string template_path;
   std::string log_format = "text";
+  std::string slot_save_path;
 };
 
 Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, ServerLog& log) {
   const auto begin = std::chrono::steady_clock::now();
   engine::EngineOptions engine_options = options.engine;
-  PACKMULE_TRY(const std::string placed, place_model(options.placement, engine_options,
-                                                     [&log](const std::string& line) { log.warn(line); }));
+  engine_options.warn = [&log](const std::string& line) { log.warn(line); };
+  PACKMULE_TRY(const std::string placed,
+               place_model(options.placement, engine_options, engine_options.warn));
   if (!placed.empty()) log.info(placed);
   PACKMULE_TRY(auto engine, engine::Engine::open(engine_options));
   PACKMULE_TRY(const auto chosen, chat::choose_template(engine->chat_template(), options.template_path));
@@ -85,9 +88,14 @@ Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
 Status serve(const ServeOptions& options) {
   ServerLog log(options.log_format == "json");
   PACKMULE_TRY(auto keys, api_keys(options));
+  std::error_code no_folder;
+  if (!options.slot_save_path.empty() && !std::filesystem::is_directory(options.slot_save_path, no_folder))
+    return fail(ErrorKind::kInvalidArgument, "{} (--slot-save-path) is no folder; make it first",
+                options.slot_save_path);
   api::Service service({.api_keys = std::move(keys),
                         .cors_origin = options.cors_origin,
                         .n_parallel = options.engine.n_parallel,
+                        .slot_save_path = options.slot_save_path,
                         .log = [&](const std::string& line) { log.info(line); }});
   // The port is taken before the model is loaded: a port that is in use is noticed at once, and whoever asks
   // meanwhile is told to wait.
@@ -137,6 +145,7 @@ void add_serve(CLI::App& app, Action& chosen) {
   add_sampling_flags(*verb, options->sampling);
   options->engine.n_parallel = engine::kDefaultParallel;
   add_parallel_flags(*verb, options->engine);
+  add_disk_flags(*verb, options->engine);
   add_accepted_flags(*verb);
   verb->add_option("--host", options->host, "Address to listen on; 0.0.0.0: reachable from other machines")
       ->capture_default_str()
@@ -160,6 +169,11 @@ void add_serve(CLI::App& app, Action& chosen) {
       ->group("Server");
   verb->add_option("--chat-template-file", options->template_path,
                    "Jinja template to use instead of the model's")
+      ->group("Server");
+  verb->add_option(
+          "--slot-save-path", options->slot_save_path,
+          "Folder for what /slots/ID?action=save and restore write and read; they hold prompts as tokens")
+      ->type_name("DIR")
       ->group("Server");
   verb->add_option("--log-format", options->log_format, "Lines of the log on standard error: text or json")
       ->check(CLI::IsMember({"text", "json"}))

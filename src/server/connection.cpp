@@ -63,6 +63,7 @@ struct Connection::Received {
   int status = 0;
   std::string code;
   std::string message;
+  std::string target;  // as far as it is known
 
   void refuse(int with_status, std::string with_code, std::string with_message) {
     status = with_status;
@@ -118,8 +119,7 @@ asio::awaitable<Connection::Next> Connection::serve_one() {
         co_await respond(std::move(*received.request), received.keep_alive, received.http_version);
     co_return next;
   }
-  if (received.status != 0)
-    co_await refuse(received.status, std::move(received.code), std::move(received.message));
+  if (received.status != 0) co_await refuse(received);
   co_return Next::kClose;
 }
 
@@ -142,6 +142,7 @@ asio::awaitable<void> Connection::receive(Received& out) {
   parser.body_limit(limits.max_body_bytes);
   BodyCount body_count(shared_.body_bytes);
   const auto refuse_parse_error = [&](error_code ec) {
+    out.target = std::string(parser.get().target());
     if (timed_out_)
       out.refuse(408, "timeout", "the request did not arrive in time");
     else if (ec == http::error::header_limit || ec == http::error::buffer_overflow)
@@ -171,8 +172,10 @@ asio::awaitable<void> Connection::receive(Received& out) {
     auto [ec, n] = co_await http::async_read_some(stream_, buffer_, parser, kAwait);
     if (ec || timed_out_) co_return refuse_parse_error(ec);
     body_count.set(parser.get().body().size());
-    if (shared_.body_bytes > limits.max_total_body_bytes)
+    if (shared_.body_bytes > limits.max_total_body_bytes) {
+      out.target = std::string(parser.get().target());
       co_return out.refuse(503, "busy", "too much is being sent at once, try again later");
+    }
   }
 
   auto message = parser.release();
@@ -203,13 +206,14 @@ std::string Connection::head_text(const api::HttpResponse& head, bool keep_alive
   return out + "\r\n";
 }
 
-asio::awaitable<void> Connection::refuse(int status, std::string code, std::string message) {
+asio::awaitable<void> Connection::refuse(const Received& received) {
+  const int status = received.status;
   const api::HttpResponse response =
       api::ApiError{.status = status,
                     .type = status == 503 ? "unavailable_error" : "invalid_request_error",
-                    .message = std::move(message),
-                    .code = std::move(code)}
-          .response();
+                    .message = received.message,
+                    .code = received.code}
+          .response(api::error_form_of(received.target));
   const std::string bytes =
       head_text(response, false, 11, fmt::format("Content-Length: {}\r\n", response.body.size())) +
       response.body;
@@ -252,7 +256,7 @@ asio::awaitable<Connection::Next> Connection::respond(api::HttpRequest request, 
                                  .type = "server_error",
                                  .message = "the request was not answered",
                                  .code = "internal_error"}
-                       .response();
+                       .response(api::error_form_of(access.path));
       taken.bytes = std::move(taken.head->body);
       taken.whole = taken.finished = true;
     }

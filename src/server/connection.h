@@ -49,7 +49,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<Next> serve_one();
   boost::asio::awaitable<void> receive(Received& out);
   boost::asio::awaitable<Next> respond(api::HttpRequest request, bool keep_alive, unsigned http_version);
-  boost::asio::awaitable<void> refuse(int status, std::string code, std::string message);
+  boost::asio::awaitable<void> refuse(const Received& received);
   boost::asio::awaitable<bool> write_all(std::string_view bytes);
   boost::asio::awaitable<void> wait_for_signal();
   boost::asio::awaitable<void> end_watch();

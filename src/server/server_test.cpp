@@ -328,6 +328,23 @@ void expect_refused(Running& s, std::string_view bytes, std::string_view status,
   EXPECT_TRUE(c.ended());
 }
 
+TEST(Server, RefusesInTheFormOfThePath) {
+  Running s({.max_header_bytes = 2000, .max_body_bytes = 1000, .linger_timeout = 200ms});
+  const auto error_of = [&](const std::string& bytes) {
+    Client c(s.port());
+    c.send(bytes);
+    const std::string answer = c.read_all();
+    return Json::parse(answer.substr(answer.find("\r\n\r\n")));
+  };
+  Json error = error_of(post("/v1/messages?beta=true", std::string(1001, 'b')));
+  EXPECT_EQ(error["type"], "error");
+  EXPECT_EQ(error["error"]["type"], "request_too_large");
+  error = error_of("POST /v1/messages HTTP/1.1\r\nX: " + std::string(3000, 'a') + "\r\n\r\n");
+  EXPECT_EQ(error["type"], "error");
+  EXPECT_EQ(error["error"]["type"], "invalid_request_error");
+  EXPECT_FALSE(error_of(post("/echo", std::string(1001, 'b'))).contains("type"));
+}
+
 TEST(Server, RefusesWhatIsTooLargeOrBroken) {
   Running s({.max_header_bytes = 2000,
              .max_body_bytes = 100'000,
