@@ -157,10 +157,6 @@ class PlacedTest : public vulkan::testing_support::DeviceTest {
   inline static std::shared_ptr<runtime::Gpu> gpu_;
 };
 
-std::vector<float> expected_logits(const GoldenCase& golden, int64_t n_tokens) {
-  return {golden.logits.begin(), golden.logits.begin() + n_tokens * golden.n_vocab};
-}
-
 void expect_near_reference(const std::vector<float>& logits, const GoldenCase& golden, int64_t begin,
                            int64_t end) {
   const std::vector<float> expected(golden.logits.begin() + begin * golden.n_vocab,
@@ -207,6 +203,10 @@ INSTANTIATE_TEST_SUITE_P(QuantisedModel, Placements,
 
 const Rules kAll{"all", {}}, kExpertsOnCpu{"experts_on_cpu", {{kAllExperts, false}}},
     kCachesOnCpu{"caches_on_cpu", {}, true, Rules::kOnHost};
+
+std::vector<float> expected_logits(const GoldenCase& golden, int64_t n_tokens) {
+  return {golden.logits.begin(), golden.logits.begin() + n_tokens * golden.n_vocab};
+}
 
 GoldenCase quantised() {
   return testing_support::read_golden("tinyC-Q4_K_M");
