@@ -2,7 +2,9 @@
 // they do on the CPU, and a device that is lost takes requests with it, not the engine.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "engine/engine_for_test.h"
@@ -87,6 +89,26 @@ TEST_F(PlacedEngine, LaterPromptsGoOnFromEarlierOnes) {
     EXPECT_LE(processed(fourth), std::ssize(more) + 1);
     EXPECT_EQ(fourth.outcome.tokens, run(*fresh, request(history, 8)).outcome.tokens);
   }
+}
+
+// What is on the device would be missing in a file.
+TEST_F(PlacedEngine, KeepsNothingInFilesThatIsOnTheDevice) {
+  std::vector<std::string> warnings;
+  const std::string folder = ::testing::TempDir() + fmt::format("packmule_placed_engine_test_{}", getpid());
+  const auto engine = open([&](EngineOptions& options) {
+    options.ctx_size = 512;
+    options.ubatch_size = 64;
+    options.cache_ram_bytes = int64_t{64} << 20;
+    options.cache_disk_path = folder;
+    options.warn = [&](const std::string& line) { warnings.push_back(line); };
+    options.placement = placement(gpu_, false, true);
+  });
+  ASSERT_NE(engine, nullptr);
+  EXPECT_THAT(warnings, ::testing::ElementsAre(HasSubstr("on a graphics card")));
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  (void)run(*engine, request(prompt(*engine, kText), 4));
+  EXPECT_THAT(engine->save_slot(0, folder, {}).error().message, HasSubstr("on a graphics card"));
+  EXPECT_THAT(engine->restore_slot(0, folder, {}).error().message, HasSubstr("on a graphics card"));
 }
 
 TEST_F(PlacedEngine, AnswersAtTheSameTimeAreThoseOfOneAlone) {
