@@ -21,6 +21,7 @@ const context = 16384;
 const weather = { Oslo: "sunny, 17 degrees", Lima: "rainy, 8 degrees", Vienna: "windy, 21 degrees", Rome: "foggy, 4 degrees" };
 const questions = [
   "What is the weather in Oslo?",
+  "Find the weather in Vienna.",
   "Please get the weather in Oslo.",
   "Tell me the weather for Lima.",
   "I want to get the weather in Lima.",
