@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "calibration/trial.h"
+
 namespace packmule::calibration {
 namespace {
 
@@ -26,12 +28,6 @@ constexpr int64_t kUploads = 3;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 }  // namespace
@@ -58,15 +54,8 @@ Status DeviceMeasure::allocate() {
   PACKMULE_TRY(uploader_, vulkan::Uploader::create(device_));
 
   const int64_t piece = effort_.memory_bytes / kUploads / 8 * 8;
-  // Ordinary numbers in every format, as in measure.cpp: no denormals, no infinities.
   PACKMULE_TRY(AlignedBuffer host, AlignedBuffer::allocate(piece, "measuring speed"));
-  uint64_t x = 0x9e3779b97f4a7c15u;
-  for (uint64_t& word : host.as<uint64_t>()) {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    word = (x & 0x0f0f0f0f0f0f0f0fu) | 0x3030303030303030u;
-  }
+  fill_with_numbers(host.as<uint64_t>());
   const auto bytes = std::as_bytes(host.as<uint64_t>());
   std::vector<double> times;
   for (int64_t i = 0; i < kUploads; ++i) {

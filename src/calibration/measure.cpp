@@ -1,8 +1,10 @@
 #include "calibration/measure.h"
 
-#include <algorithm>
 #include <chrono>
+#include <utility>
 #include <vector>
+
+#include "calibration/trial.h"
 
 namespace packmule::calibration {
 namespace {
@@ -17,22 +19,11 @@ constexpr int64_t kPromptTokens = 40;
 constexpr int64_t kPageTokens = 64;
 constexpr int64_t kSpanTokens = 4096;
 
-/// Ordinary numbers in every format: no denormals, no infinities.
-void fill(AlignedBuffer& buffer) {
-  uint64_t x = 0x9e3779b97f4a7c15u;
-  for (uint64_t& word : buffer.as<uint64_t>()) {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    word = (x & 0x0f0f0f0f0f0f0f0fu) | 0x3030303030303030u;
-  }
-}
-
 }  // namespace
 
 Result<Measure> Measure::create(const kernels::Kernels& kernels, ThreadPool& pool, double seconds) {
   PACKMULE_TRY(AlignedBuffer memory, AlignedBuffer::allocate(kMemoryBytes, "measuring speed"));
-  fill(memory);
+  fill_with_numbers(memory.as<uint64_t>());
   return Measure(kernels, pool, seconds, std::move(memory));
 }
 
@@ -47,9 +38,7 @@ double Measure::passes_s(Pass&& pass) const {
     pass();
     speeds.push_back(1 / std::chrono::duration<double>(Clock::now() - before).count());
   } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds_);
-  const auto middle = speeds.begin() + static_cast<std::ptrdiff_t>(speeds.size() / 2);
-  std::nth_element(speeds.begin(), middle, speeds.end());
-  return *middle;
+  return median(std::move(speeds));
 }
 
 double Measure::matrices_s(const quant::Format& format, bool in_strips, int64_t n_tokens) const {

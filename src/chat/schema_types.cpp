@@ -110,8 +110,8 @@ class Reader {
     } else if (const auto list = schema.find("enum"); list != schema.end() && list->is_array()) {
       for (const Json& value : *list) add(type_of(value), out);
     } else {
-      for (const auto& [key, type] : kKeywords)
-        if (schema.contains(key)) add(type, out);
+      for (const auto& [key, implied] : kKeywords)
+        if (schema.contains(key)) add(implied, out);
     }
     return out;
   }

@@ -23,6 +23,25 @@ vulkan::Rows from_row(const vulkan::Rows& rows, int64_t row) {
   const int64_t at = 4 * row * rows.stride;
   return {rows.span.part(at, rows.span.size_bytes - at), rows.stride};
 }
+
+size_t most_stretches(const DeviceBatch& batch) {
+  size_t n = 0;
+  for (const DeviceSlice& slice : batch.slices) n = std::max(n, slice.stretches.size());
+  return n;
+}
+
+/// Copies a part of a layer's state behind stretch `i` of every slice, where it is to be kept.
+void keep(Recorder& r, const DeviceBatch& batch, size_t i, int layer,
+          vulkan::Span (runtime::DeviceCaches::*part)(const runtime::DeviceCaches::DeviceState&, int) const) {
+  bool kept = false;
+  for (const DeviceSlice& slice : batch.slices) {
+    if (i >= slice.stretches.size() || slice.stretches[i].keep == nullptr) continue;
+    const runtime::DeviceCaches& caches = *slice.state->owner;
+    r.copy((caches.*part)(*slice.state, layer), (caches.*part)(*slice.stretches[i].keep, layer));
+    kept = true;
+  }
+  if (kept) r.barrier();  // the next stretch writes what was copied
+}
 }  // namespace
 
 DeviceLayers::Op DeviceLayers::attention(int layer, const AttentionWeights& w) {
@@ -167,9 +186,7 @@ DeviceLayers::Op DeviceLayers::delta_rule(int layer, const DeltaNetWeights& w) {
 /// In place, stretch by stretch, the history between them being what is kept at marks.
 Status DeviceLayers::convolve(Recorder& r, const DeviceBatch& batch, int layer, const vulkan::Span& weight) {
   const vulkan::Rows channels = state_.values.rows(in);
-  size_t n_stretches = 0;
-  for (const DeviceSlice& slice : batch.slices) n_stretches = std::max(n_stretches, slice.stretches.size());
-  for (size_t i = 0; i < n_stretches; ++i) {
+  for (size_t i = 0; i < most_stretches(batch); ++i) {
     for (const DeviceSlice& slice : batch.slices) {
       if (i >= slice.stretches.size()) continue;
       const Stretch& stretch = slice.stretches[i];
@@ -183,14 +200,7 @@ Status DeviceLayers::convolve(Recorder& r, const DeviceBatch& batch, int layer, 
                                              .n_tokens = stretch.end - stretch.begin}));
     }
     r.barrier();
-    bool kept = false;
-    for (const DeviceSlice& slice : batch.slices) {
-      if (i >= slice.stretches.size() || slice.stretches[i].keep == nullptr) continue;
-      const runtime::DeviceCaches& caches = *slice.state->owner;
-      r.copy(caches.history(*slice.state, layer), caches.history(*slice.stretches[i].keep, layer));
-      kept = true;
-    }
-    if (kept) r.barrier();  // the next stretch writes the history
+    keep(r, batch, i, layer, &runtime::DeviceCaches::history);
   }
   return {};
 }
@@ -218,9 +228,7 @@ Status DeviceLayers::apply_delta(Recorder& r, const DeviceBatch& batch, int laye
     r.barrier();  // whoever is next writes the scratch anew
     return {};
   };
-  size_t n_stretches = 0;
-  for (const DeviceSlice& slice : batch.slices) n_stretches = std::max(n_stretches, slice.stretches.size());
-  for (size_t i = 0; i < n_stretches; ++i) {
+  for (size_t i = 0; i < most_stretches(batch); ++i) {
     for (const DeviceSlice& slice : batch.slices) {
       if (i >= slice.stretches.size()) continue;
       const Stretch& stretch = slice.stretches[i];
@@ -232,14 +240,7 @@ Status DeviceLayers::apply_delta(Recorder& r, const DeviceBatch& batch, int laye
       if (chunked_end < stretch.end) PACKMULE_TRY_STATUS(run(slice, chunked_end, stretch.end));
     }
     r.barrier();
-    bool kept = false;
-    for (const DeviceSlice& slice : batch.slices) {
-      if (i >= slice.stretches.size() || slice.stretches[i].keep == nullptr) continue;
-      const runtime::DeviceCaches& caches = *slice.state->owner;
-      r.copy(caches.state(*slice.state, layer), caches.state(*slice.stretches[i].keep, layer));
-      kept = true;
-    }
-    if (kept) r.barrier();  // the next stretch writes the state
+    keep(r, batch, i, layer, &runtime::DeviceCaches::state);
   }
   return {};
 }
