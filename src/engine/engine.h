@@ -54,7 +54,7 @@ struct Piece {
   Statistics so_far = {};
 };
 
-enum class FinishReason { kEndOfTurn, kStopString, kLength, kContextFull, kCancelled };
+enum class FinishReason { kEndOfTurn, kStopString, kLength, kContextFull, kTimeLimit, kCancelled };
 
 struct Request {
   std::vector<int32_t> prompt;
@@ -63,6 +63,13 @@ struct Request {
   std::vector<std::string> stop;  // texts that end the answer; not part of it. Valid UTF-8; "" is ignored
   bool ignore_eos = false;        // tokens that end the turn are never drawn
   int32_t n_logprobs = -1;        // log probabilities of each token and of so many likeliest; negative: none
+  /// Its time is up when a stop is requested: it ends between two steps, or in the middle of one that is its
+  /// prompt's alone, and its caller gets what is there, text that was held back for a stop string too. Who
+  /// looks at the clock is the caller's business.
+  std::stop_token time_up;
+  /// llama-server's t_max_predict_ms: an answer that takes longer from its first token on ends behind the
+  /// next piece with a line break in it. 0: no limit.
+  std::chrono::milliseconds max_predict_time{0};
   sampling::ConstraintFactory constraint;  // the answer is held to it; where it may only end, it ends
   /// Positions in the prompt, ascending, at which later prompts are likely to part from it: ends of messages.
   /// There checkpoints are kept. Empty: behind each control token that ends a message. A prompt that goes on

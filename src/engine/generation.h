@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -31,12 +32,17 @@ struct Vocabulary {
 
 class Generation {
  public:
-  /// `context`: most tokens that prompt and answer may have in the cache together. The vocabulary must live
-  /// longer.
-  Generation(Request request, const Vocabulary& vocabulary, int64_t context, std::stop_token stop);
+  using Clock = std::chrono::steady_clock;
 
-  [[nodiscard]] bool cancelled() const { return stop_.stop_requested(); }
-  [[nodiscard]] const std::stop_token& stop_token() const { return stop_; }
+  /// `context`: most tokens that prompt and answer may have in the cache together. The vocabulary must live
+  /// longer. `now`: for tests.
+  Generation(Request request, const Vocabulary& vocabulary, int64_t context, std::stop_token stop,
+             std::function<Clock::time_point()> now = &Clock::now);
+
+  /// Why it should end although it has more to say: it was cancelled, or its time is up.
+  [[nodiscard]] std::optional<FinishReason> ended_from_outside() const;
+  /// Stopped when there is such a reason.
+  [[nodiscard]] std::stop_token stop_token() const { return halt_.get_token(); }
   [[nodiscard]] Delivery& delivery() { return delivery_; }
   [[nodiscard]] uint32_t seed() const { return sampler_.seed(); }
   [[nodiscard]] const Statistics& statistics() const { return statistics_; }
@@ -58,21 +64,24 @@ class Generation {
   void close();
 
  private:
-  using Clock = std::chrono::steady_clock;
   [[nodiscard]] std::optional<Result<FinishReason>> draw(std::span<const float> logits);
-  [[nodiscard]] bool write(int32_t token, std::span<const float> logits);
+  /// The text that became certain by the token.
+  [[nodiscard]] std::string write(int32_t token, std::span<const float> logits);
 
   Request request_;
   const Vocabulary& vocabulary_;
   int64_t context_;
   std::stop_token stop_;
+  std::function<Clock::time_point()> now_;
+  std::stop_source halt_;
+  std::stop_callback<std::function<void()>> on_stop_, on_time_up_;
   std::vector<int32_t> tokens_;
   sampling::Sampler sampler_;
   std::unique_ptr<sampling::Constraint> constraint_;  // may be null
   text::Utf8Stream characters_;
   StopMatcher stops_;
   Statistics statistics_;
-  std::optional<Clock::time_point> begun_, prompt_done_;
+  std::optional<Clock::time_point> begun_, prompt_done_, first_token_;
   std::optional<Result<FinishReason>> end_;
   Delivery delivery_;
 };

@@ -87,7 +87,7 @@ State Scheduler::state() const {
 
 void Scheduler::work(const std::stop_token& stop) {
   while (wait_for_work(stop)) {
-    drop_cancelled();
+    drop_ended_from_outside();
     run_errands();
     admit();
     if (n_busy() > 0) step();
@@ -123,16 +123,19 @@ bool Scheduler::wait_for_work(const std::stop_token& stop) {
   return !stop.stop_requested();
 }
 
-void Scheduler::drop_cancelled() {
+void Scheduler::drop_ended_from_outside() {
   for (Slot& slot : slots_) {
-    if (!slot.busy() || !slot.generation->cancelled()) continue;
-    slot.generation->end(FinishReason::kCancelled);
+    if (!slot.busy()) continue;
+    const auto reason = slot.generation->ended_from_outside();
+    if (!reason) continue;
+    slot.generation->end(*reason);
     end(slot);
   }
   const std::lock_guard lock(mutex_);
   std::erase_if(waiting_, [this](const Waiting& one) {
-    if (!one.generation->cancelled()) return false;
-    one.generation->end(FinishReason::kCancelled);
+    const auto reason = one.generation->ended_from_outside();
+    if (!reason) return false;
+    one.generation->end(*reason);
     ended_.push_back(one.generation);
     no_room_ = false;  // it may have been the one that needs so much
     return true;
@@ -226,7 +229,7 @@ void Scheduler::step() {
     for (Slot* slot : in_batch_) {
       for (auto& state : slot->states) tree_.give_back(std::move(state));
       if (logits.error().kind == ErrorKind::kCancelled)
-        slot->generation->end(FinishReason::kCancelled);
+        slot->generation->end(slot->generation->ended_from_outside().value_or(FinishReason::kCancelled));
       else
         slot->generation->end(tl::unexpected(logits.error()));
       retire(*slot);

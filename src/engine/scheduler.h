@@ -95,7 +95,7 @@ class Scheduler {
                                          std::function<std::optional<Result<T>>(Slot&)> part);
   void work(const std::stop_token& stop);
   [[nodiscard]] bool wait_for_work(const std::stop_token& stop);
-  void drop_cancelled();
+  void drop_ended_from_outside();
   void admit();
   [[nodiscard]] std::shared_ptr<Generation> next_in_line(size_t& at);
   [[nodiscard]] bool must_wait(Waiting& waiting);
