@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "api/json_text.h"
+#include "api/limited_responder.h"
 
 namespace packmule::api {
 namespace {
@@ -25,6 +26,7 @@ Ended how_it_ended(engine::FinishReason reason, const AnswerReader& reader) {
   switch (reason) {
     case engine::FinishReason::kLength:
     case engine::FinishReason::kContextFull:
+    case engine::FinishReason::kTimeLimit:
       return Ended::kLength;
     case engine::FinishReason::kStopString:
       if (reader.cut_in_call() || !reader.any_call()) return Ended::kStopString;
@@ -109,6 +111,13 @@ class Run {
     const auto outcome = context_.backend.generate(job_.generations[choice], callbacks, stop.get_token());
     if (!outcome) return from_error(outcome.error());
     if (outcome->reason == engine::FinishReason::kCancelled && !reader.enough()) return cancelled();
+    n_generated_ += outcome->statistics.generated_tokens;
+    if (job_.generations[choice].time_up.stop_requested() &&
+        outcome->reason == engine::FinishReason::kTimeLimit) {
+      note_time_up();
+      // Nothing at all is an error; else what is there is an answer that was cut off.
+      if (n_generated_ == 0) return too_late();
+    }
 
     start();
     so_far_ = outcome->statistics;
@@ -118,7 +127,7 @@ class Run {
     ending.stop_string = outcome->stop_string;
     ending.statistics = outcome->statistics;
     ending.seed = outcome->seed;
-    log(ending, reader);
+    log(ending, outcome->reason, reader);
     if (job_.stream) write(writer_.end(choice, ending));
     endings_.push_back(std::move(ending));
     if (!job_.stream) answers_.push_back({.parts = std::move(parts_), .ending = endings_.back()});
@@ -130,6 +139,11 @@ class Run {
     if (any_token_ || context_.first_token == nullptr) return;
     any_token_ = true;
     context_.first_token->add(std::chrono::duration<double>(Clock::now() - job_.arrived).count());
+  }
+
+  void note_time_up() {
+    if (!timed_out_ && context_.n_timed_out != nullptr) ++*context_.n_timed_out;
+    timed_out_ = true;
   }
 
   void start() {
@@ -171,13 +185,14 @@ class Run {
     responder_.finish();
   }
 
-  void log(const Ending& ending, const AnswerReader& reader) const {
+  void log(const Ending& ending, engine::FinishReason reason, const AnswerReader& reader) const {
     if (!context_.log) return;
     const engine::Statistics& s = ending.statistics;
     context_.log(fmt::format(
         "{}: prompt {} tokens ({} cached) at {:.1f} tokens/s, answer {} tokens at {:.1f} tokens/s, {}",
         writer_.id(), s.prompt_tokens, s.cached_tokens, s.prompt_per_second(), s.generated_tokens,
-        s.generate_per_second(), name_of(ending.ended)));
+        s.generate_per_second(),
+        reason == engine::FinishReason::kTimeLimit ? "time limit" : name_of(ending.ended)));
     for (const std::string& warning : reader.warnings()) warn(warning);
   }
 
@@ -198,6 +213,8 @@ class Run {
   std::vector<Ending> endings_;
   bool started_ = false;
   bool any_token_ = false;
+  bool timed_out_ = false;
+  int64_t n_generated_ = 0;  // tokens of all answers
 };
 
 }  // namespace

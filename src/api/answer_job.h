@@ -1,7 +1,9 @@
 // Generating what a request asks for, and handing it to the client in the words of its dialect.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <stop_token>
@@ -29,6 +31,7 @@ struct JobContext {
   Backend& backend;
   std::function<void(const std::string& line)> log;  // figures, never text of the conversation
   FirstTokenTimes* first_token = nullptr;            // gets how long the first answer took to begin
+  std::atomic<int64_t>* n_timed_out = nullptr;       // counts requests that ended because their time was up
 };
 
 /// Generates and answers. `stop` is the server's own wish to end; that of the responder is heeded as well. Of

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,7 @@
 
 #include "api/backend.h"
 #include "api/http.h"
+#include "api/timer.h"
 
 namespace packmule::api {
 
@@ -147,9 +149,14 @@ class FakeBackend : public Backend {
     if (block_until_stop) {
       std::mutex mutex;
       std::condition_variable_any never;
+      const std::stop_callback wake(request.time_up, [&] {
+        const std::lock_guard lock(mutex);
+        never.notify_all();
+      });
       std::unique_lock lock(mutex);
-      never.wait(lock, stop, [] { return false; });
+      never.wait(lock, stop, [&] { return request.time_up.stop_requested(); });
     }
+    if (request.time_up.stop_requested()) outcome.reason = engine::FinishReason::kTimeLimit;
     if (stop.stop_requested()) outcome.reason = engine::FinishReason::kCancelled;
     if (reason == engine::FinishReason::kStopString && !request.stop.empty())
       outcome.stop_string = request.stop.front();
@@ -160,6 +167,31 @@ class FakeBackend : public Backend {
                           .generate_ms = 50};
     return outcome;
   }
+};
+
+/// Rings when the test wants it.
+class FakeTimer : public Timer {
+ public:
+  [[nodiscard]] Alarm after(std::chrono::milliseconds time, std::function<void()> call) override {
+    const std::lock_guard lock(mutex_);
+    last_time = time;
+    calls_.push_back(std::move(call));
+    return std::make_shared<int>();
+  }
+  /// The alarm of the request that came as number `i`, from 0.
+  void ring(size_t i) {
+    std::function<void()> call;
+    {
+      const std::lock_guard lock(mutex_);
+      call = calls_.at(i);
+    }
+    call();
+  }
+  std::chrono::milliseconds last_time{0};
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::function<void()>> calls_;
 };
 
 /// Keeps an answer and lets the test wait for it.

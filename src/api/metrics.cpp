@@ -57,7 +57,8 @@ std::string FirstTokenTimes::text(const std::string& name) const {
   return out + fmt::format("{0}_bucket{{le=\"+Inf\"}} {1}\n{0}_sum {2}\n{0}_count {1}\n", name, n, sum_);
 }
 
-std::string metrics_text(const Backend& backend, const FirstTokenTimes& first_token, int64_t n_waiting) {
+std::string metrics_text(const Backend& backend, const FirstTokenTimes& first_token, int64_t n_waiting,
+                         int64_t n_timed_out) {
   const engine::State state = backend.state();
   const engine::Totals& t = state.totals;
   const engine::DiskState& disk = state.disk;
@@ -80,6 +81,8 @@ std::string metrics_text(const Backend& backend, const FirstTokenTimes& first_to
          metric("llamacpp:requests_deferred", "gauge", "Requests that wait for their turn.",
                 state.waiting + n_waiting) +
          metric("packmule:requests_total", "counter", "Generations that have ended.", t.requests) +
+         metric("packmule:requests_timed_out_total", "counter",
+                "Requests that ended because their time was up.", n_timed_out) +
          metric("packmule:prompt_tokens_cached_total", "counter",
                 "Prompt tokens that were there already and not processed again.", t.cached_tokens) +
          first_token.text("packmule:time_to_first_token_seconds") +

@@ -28,8 +28,9 @@ class FirstTokenTimes {
 };
 
 /// Names that llama-server has too begin with "llamacpp:", so that dashboards for it work, others with
-/// "packmule:". `n_waiting` requests wait for their turn outside of the engine.
+/// "packmule:". `n_waiting` requests wait for their turn outside of the engine, `n_timed_out` have ended
+/// because their time was up.
 [[nodiscard]] std::string metrics_text(const Backend& backend, const FirstTokenTimes& first_token,
-                                       int64_t n_waiting);
+                                       int64_t n_waiting, int64_t n_timed_out);
 
 }  // namespace packmule::api

@@ -47,7 +47,9 @@ Json response_of(const std::vector<Json>& events) {
     if (!event.contains("output_index")) continue;
     EXPECT_EQ(event["output_index"], output.size() - 1);
     Json& item = output.back();
-    if (event.contains("item_id")) EXPECT_EQ(event["item_id"], item["id"]);
+    if (event.contains("item_id")) {
+      EXPECT_EQ(event["item_id"], item["id"]);
+    }
     if (type == "response.content_part.added") {
       item["content"].push_back(event["part"]);
     } else if (type == "response.function_call_arguments.delta") {

@@ -178,6 +178,9 @@ class CorsResponder : public Responder {
 
 Service::Service(ServiceOptions options)
     : options_(std::move(options)),
+      timer_(options_.max_request_time.count() <= 0 ? nullptr
+             : options_.timer != nullptr            ? options_.timer
+                                                    : std::make_shared<ThreadTimer>()),
       generating_(options_.max_waiting, options_.n_parallel),
       slot_files_(kMaxSlotActions),
       preparing_(options_.max_preparing) {}
@@ -222,7 +225,8 @@ HttpResponse Service::look_up(const Backend& backend, const HttpRequest& request
       return json_response(slots_json(backend));
     case Lookup::kMetrics:
       return {.headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
-              .body = metrics_text(backend, first_token_, static_cast<int64_t>(generating_.n_waiting()))};
+              .body = metrics_text(backend, first_token_, static_cast<int64_t>(generating_.n_waiting()),
+                                   n_timed_out_)};
     case Lookup::kNone:
       break;
   }
@@ -264,8 +268,13 @@ void Service::dispatch(HttpRequest request, std::shared_ptr<Responder> responder
   if (const auto error = check_encoding(request)) return refuse(*error);
   if (route->slots) return act_on_slot(std::move(request), responder);
 
+  const auto limited = std::make_shared<LimitedResponder>(std::move(responder), form);
+  if (timer_ != nullptr)
+    limited->keep(timer_->after(options_.max_request_time, [this, weak = std::weak_ptr(limited)] {
+      if (const auto self = weak.lock(); self != nullptr && self->ring()) ++n_timed_out_;
+    }));
   const bool accepted = preparing_.submit(
-      [this, route, form, responder, request = std::move(request),
+      [this, route, form, responder = limited, request = std::move(request),
        arrived = std::chrono::steady_clock::now()](const std::stop_token&) {
         if (responder->stop_token().stop_requested()) return;
         const auto fail = [&](const ApiError& error) { responder->send(error.response(form)); };
@@ -279,10 +288,11 @@ void Service::dispatch(HttpRequest request, std::shared_ptr<Responder> responder
         if (!job) return fail(job.error());
         job->error_form = form;
         job->arrived = arrived;
+        for (engine::Request& generation : job->generations) generation.time_up = responder->time_up();
         if (!generate(std::make_shared<AnswerJob>(std::move(job).value()), responder)) fail(busy());
       },
-      responder->stop_token());
-  if (!accepted) refuse(busy());
+      limited->stop_token());
+  if (!accepted) limited->send(busy().response(form));
 }
 
 void Service::act_on_slot(HttpRequest request, const std::shared_ptr<Responder>& responder) {
@@ -303,11 +313,15 @@ void Service::act_on_slot(HttpRequest request, const std::shared_ptr<Responder>&
   if (!accepted) responder->send(busy().response());
 }
 
-bool Service::generate(std::shared_ptr<AnswerJob> job, const std::shared_ptr<Responder>& responder) {
+bool Service::generate(std::shared_ptr<AnswerJob> job, const std::shared_ptr<LimitedResponder>& responder) {
   return generating_.submit(
       [this, responder, job = std::move(job)](const std::stop_token& stop) {
+        if (!responder->begin()) return;
         run_job(*job, *responder, stop,
-                {.backend = *backend_, .log = options_.log, .first_token = &first_token_});
+                {.backend = *backend_,
+                 .log = options_.log,
+                 .first_token = &first_token_,
+                 .n_timed_out = &n_timed_out_});
       },
       responder->stop_token());
 }

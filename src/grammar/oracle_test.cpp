@@ -50,7 +50,9 @@ TEST(Oracle, SchemasAcceptWhatIsValid) {
       ++n_texts;
       n_accepted += ours ? 1 : 0;
       // Never looser than the standard, whatever the oracle is.
-      if (ours) EXPECT_TRUE(valid) << text[0];
+      if (ours) {
+        EXPECT_TRUE(valid) << text[0];
+      }
       if (known && oracle != ours) {
         if (oracle && !valid)
           ++n_looser;  // the oracle's grammar ignores something
