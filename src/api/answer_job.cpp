@@ -84,6 +84,7 @@ class Run {
  private:
   std::optional<ApiError> answer(size_t choice) {
     choice_ = choice;
+    log_prompt();
     AnswerReader reader(job_.form);
     std::stop_source stop;  // of this answer alone
     const auto request_stop = [&stop] { stop.request_stop(); };
@@ -110,6 +111,7 @@ class Run {
     };
     const auto outcome = context_.backend.generate(job_.generations[choice], callbacks, stop.get_token());
     if (!outcome) return from_error(outcome.error());
+    if (context_.log_text) context_.log_text({.id = writer_.id(), .what = "answer", .text = outcome->text});
     if (outcome->reason == engine::FinishReason::kCancelled && !reader.enough()) return cancelled();
     n_generated_ += outcome->statistics.generated_tokens;
     if (job_.generations[choice].time_up.stop_requested() &&
@@ -183,6 +185,16 @@ class Run {
     if (!started_) return responder_.send(error.response(job_.error_form));
     write(writer_.failed(error));
     responder_.finish();
+  }
+
+  /// Once for all answers to it.
+  void log_prompt() const {
+    if (!context_.log_text) return;
+    const std::vector<int32_t>& prompt = job_.generations[choice_].prompt;
+    if (choice_ > 0 && job_.generations[choice_ - 1].prompt == prompt) return;
+    std::string text;
+    for (const int32_t token : prompt) text += context_.backend.token_bytes(token);
+    context_.log_text({.id = writer_.id(), .what = "prompt", .text = std::move(text)});
   }
 
   void log(const Ending& ending, engine::FinishReason reason, const AnswerReader& reader) const {

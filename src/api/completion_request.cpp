@@ -50,6 +50,7 @@ void read_common(Fields& fields, const Backend& backend, CompletionRequest& out)
   read_sampling(fields, out.generation.sampling);
   read_stops(fields, "stop", out.generation.stop);
   read_max_tokens(fields, out.generation.max_tokens);
+  read_predict_time(fields, out.generation.max_predict_time);
   TextBias text_bias;
   read_logit_bias(fields, backend.info().n_vocab, out.generation.sampling, text_bias);
   if (auto biased = add_text_bias(backend, text_bias, out.generation.sampling); !biased)

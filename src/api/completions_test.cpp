@@ -125,7 +125,7 @@ TEST(Completions, RefusesWhatItCannotDo) {
   Fixture f;
   for (const char* field :
        {R"("suffix":"x")", R"("best_of":2)", R"("echo":true,"logprobs":1)", R"("logprobs":21)", R"("n":33)",
-        R"("prompt":null)", R"("typical_p":0.5)", R"("max_tokens":0)"}) {
+        R"("prompt":null)", R"("typical_p":0.5)", R"("max_tokens":-2)", R"("t_max_predict_ms":"1")"}) {
     const auto r = f.ask("POST", "/v1/completions", fmt::format(R"({{"prompt":["a","b"],{}}})", field));
     EXPECT_EQ(r->status(), 400) << field;
   }

@@ -96,8 +96,14 @@ void read_max_tokens(Fields& fields, int64_t& max_tokens) {
   // In the order in which the later wins: llama-server's name, OpenAI's old one, OpenAI's new one.
   for (const char* name : {"n_predict", "max_tokens", "max_completion_tokens"}) {
     fields.read(name, max_tokens, -1, std::numeric_limits<int32_t>::max());
-    if (max_tokens == 0) fields.fail(name, "expected at least 1, or -1 for no limit");
   }
+}
+
+void read_predict_time(Fields& fields, std::chrono::milliseconds& time) {
+  int64_t ms = -1;
+  fields.read("t_max_predict_ms", ms, std::numeric_limits<int32_t>::min(),
+              std::numeric_limits<int32_t>::max());
+  time = std::chrono::milliseconds(std::max<int64_t>(ms, 0));
 }
 
 void read_logit_bias(Fields& fields, int64_t n_vocab, sampling::Params& params, TextBias& text_bias) {

@@ -1,6 +1,7 @@
 // The fields about generating that the bodies of several endpoints share: samplers, stop strings, lengths.
 #pragma once
 
+#include <chrono>
 #include <span>
 #include <string>
 #include <string_view>
@@ -45,8 +46,11 @@ void read_sampling(Fields& fields, sampling::Params& params);
 /// A string or an array of at most 16 under `name`; empty ones are left out.
 void read_stops(Fields& fields, std::string_view name, std::vector<std::string>& stops);
 
-/// n_predict, max_tokens and max_completion_tokens, of which the later wins.
+/// n_predict, max_tokens and max_completion_tokens, of which the later wins. 0: the prompt is read, and
+/// nothing generated.
 void read_max_tokens(Fields& fields, int64_t& max_tokens);
+/// llama-server's t_max_predict_ms; 0 and below: no limit.
+void read_predict_time(Fields& fields, std::chrono::milliseconds& time);
 
 /// Biases given for a text instead of a token id: for each token of it.
 using TextBias = std::vector<std::pair<std::string, float>>;

@@ -320,6 +320,7 @@ bool Service::generate(std::shared_ptr<AnswerJob> job, const std::shared_ptr<Lim
         run_job(*job, *responder, stop,
                 {.backend = *backend_,
                  .log = options_.log,
+                 .log_text = options_.log_text,
                  .first_token = &first_token_,
                  .n_timed_out = &n_timed_out_});
       },

@@ -34,6 +34,7 @@ struct ServiceOptions {
   std::chrono::milliseconds max_request_time{0};
   std::shared_ptr<Timer> timer;                      // that measures it; null: the clock
   std::function<void(const std::string& line)> log;  // may be unset
+  std::function<void(const LoggedText&)> log_text;   // prompts and answers; unset: they are in no log
 };
 
 /// What is answered without work.

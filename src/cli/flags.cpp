@@ -27,6 +27,7 @@ constexpr auto kLongNames = std::to_array<Spelling>({
     {"-ot", "--override-tensor"},
     {"-sys", "--system-prompt"},
     {"-tb", "--threads-batch"},
+    {"-to", "--timeout"},
     {"-ub", "--ubatch-size"},
 });
 

@@ -1,12 +1,15 @@
 // packmule serve: the HTTP server.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -42,14 +45,16 @@ struct ServeOptions {
   std::string template_path;
   std::string log_format = "text";
   std::string slot_save_path;
+  bool log_prompts = false;
+  double request_timeout_s = 0;
+  int stall_timeout_s = 0;  // 0: what the server has
 };
 
 Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, ServerLog& log) {
   const auto begin = std::chrono::steady_clock::now();
   engine::EngineOptions engine_options = options.engine;
   engine_options.warn = [&log](const std::string& line) { log.warn(line); };
-  PACKMULE_TRY(const std::string placed,
-               place_model(options.placement, engine_options, engine_options.warn));
+  PACKMULE_TRY(const std::string placed, place_model(options.placement, engine_options, engine_options.warn));
   if (!placed.empty()) log.info(placed);
   PACKMULE_TRY(auto engine, engine::Engine::open(engine_options));
   PACKMULE_TRY(const auto chosen, chat::choose_template(engine->chat_template(), options.template_path));
@@ -92,21 +97,29 @@ Status serve(const ServeOptions& options) {
   if (!options.slot_save_path.empty() && !std::filesystem::is_directory(options.slot_save_path, no_folder))
     return fail(ErrorKind::kInvalidArgument, "{} (--slot-save-path) is no folder; make it first",
                 options.slot_save_path);
+  std::function<void(const api::LoggedText&)> log_text;
+  if (options.log_prompts) log_text = [&](const api::LoggedText& text) { log.text(text); };
   api::Service service({.api_keys = std::move(keys),
                         .cors_origin = options.cors_origin,
                         .n_parallel = options.engine.n_parallel,
                         .slot_save_path = options.slot_save_path,
-                        .log = [&](const std::string& line) { log.info(line); }});
+                        .max_request_time = std::chrono::milliseconds(
+                            static_cast<int64_t>(std::ceil(options.request_timeout_s * 1e3))),
+                        .log = [&](const std::string& line) { log.info(line); },
+                        .log_text = log_text});
   // The port is taken before the model is loaded: a port that is in use is noticed at once, and whoever asks
   // meanwhile is told to wait.
-  PACKMULE_TRY(const auto server,
-               server::Server::listen({.host = options.host,
+  server::ServerOptions server_options{.host = options.host,
                                        .port = options.port,
                                        .handle_signals = true,
                                        .tls_certificate_path = options.tls_certificate_path,
                                        .tls_key_path = options.tls_key_path,
-                                       .log = [&](const server::Access& access) { log.access(access); }},
-                                      service));
+                                       .log = [&](const server::Access& access) { log.access(access); }};
+  if (const auto stall = std::chrono::seconds(options.stall_timeout_s); stall.count() > 0) {
+    server_options.body_stall_timeout = server_options.write_stall_timeout = stall;
+    server_options.body_timeout = std::max<std::chrono::milliseconds>(server_options.body_timeout, stall);
+  }
+  PACKMULE_TRY(const auto server, server::Server::listen(std::move(server_options), service));
   const bool is_ipv6 = options.host.find(':') != std::string::npos;
   fmt::print("listening on {}://{}{}{}:{}\n", options.tls_key_path.empty() ? "http" : "https",
              is_ipv6 ? "[" : "", options.host, is_ipv6 ? "]" : "", server->port());
@@ -174,6 +187,24 @@ void add_serve(CLI::App& app, Action& chosen) {
           "--slot-save-path", options->slot_save_path,
           "Folder for what /slots/ID?action=save and restore write and read; they hold prompts as tokens")
       ->type_name("DIR")
+      ->group("Server");
+  verb->add_option(
+          "--request-timeout", options->request_timeout_s,
+          "Most seconds from the arrival of a request to its last token, waiting included; then what is "
+          "there is the answer, or 504 if there is nothing; 0: no limit")
+      ->check(CLI::Range(0.0, 1e6))
+      ->type_name("SECONDS")
+      ->capture_default_str()
+      ->group("Server");
+  verb->add_option(
+          "--timeout", options->stall_timeout_s,
+          "Seconds that a client may pause while it sends a request or reads an answer (-to, default: 30); "
+          "for a limit on answers see --request-timeout")
+      ->check(CLI::Range(1, 1000000))
+      ->type_name("SECONDS")
+      ->group("Server");
+  verb->add_flag("--log-prompts", options->log_prompts,
+                 "Log what the model reads and writes too; else the log never holds text of conversations")
       ->group("Server");
   verb->add_option("--log-format", options->log_format, "Lines of the log on standard error: text or json")
       ->check(CLI::IsMember({"text", "json"}))

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include <limits>
 #include <memory>
 
 #include "base/json.h"
@@ -11,9 +12,10 @@
 namespace packmule::cli {
 namespace {
 
-/// The members of an object without its braces, for a line whose beginning the pattern writes.
+/// The members of an object without its braces, for a line whose beginning the pattern writes. All in ASCII:
+/// there are line breaks beyond it.
 std::string members(const Json& json) {
-  const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = json.dump(-1, ' ', true, Json::error_handler_t::replace);
   return text.substr(1, text.size() - 2);
 }
 
@@ -41,6 +43,12 @@ void ServerLog::access(const server::Access& access) {
                                 {"ms", access.ms}})
                      : fmt::format("{} {} {} {} bytes {:.1f} ms", method, path, access.status,
                                    access.response_bytes, access.ms));
+}
+
+void ServerLog::text(const api::LoggedText& text) {
+  log_.info(as_json_ ? members({{"id", text.id}, {text.what, text.text}})
+                     : fmt::format("{} {}: {}", text.id, text.what,
+                                   printable(text.text, std::numeric_limits<size_t>::max())));
 }
 
 }  // namespace packmule::cli
