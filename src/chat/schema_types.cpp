@@ -81,7 +81,8 @@ class Reader {
     if (!schema.is_object() || n_left_-- <= 0) return {};
     ValueTypes out = own_types(schema);
     if (const auto ref = schema.find("$ref"); ref != schema.end())
-      out = both(std::move(out), referenced(*ref));
+      out = both(std::move(out),
+                 followed<ValueTypes>(*ref, [this](const Json& target) { return types(target); }));
     if (const auto list = schema.find("allOf"); list != schema.end() && list->is_array())
       for (const Json& one : *list) out = both(std::move(out), types(one));
     for (const char* choice : {"anyOf", "oneOf"})
@@ -90,6 +91,34 @@ class Reader {
         for (const Json& one : *list)
           for (const ValueType type : types(one)) add(type, any);
         out = both(std::move(out), any);
+      }
+    return out;
+  }
+
+  PropertyTypes properties(const Json& schema) {
+    PropertyTypes out;
+    if (!schema.is_object() || n_left_-- <= 0) return out;
+    const auto all = [&out](const PropertyTypes& more) {
+      for (const auto& [key, types] : more) {
+        const auto [at, is_new] = out.try_emplace(key, types);
+        if (!is_new) at->second = both(std::move(at->second), types);
+      }
+    };
+    if (const auto own = schema.find("properties"); own != schema.end() && own->is_object())
+      for (const auto& [key, declared] : own->items()) all({{key, types(declared)}});
+    if (const auto ref = schema.find("$ref"); ref != schema.end())
+      all(followed<PropertyTypes>(*ref, [this](const Json& target) { return properties(target); }));
+    if (const auto list = schema.find("allOf"); list != schema.end() && list->is_array())
+      for (const Json& one : *list) all(properties(one));
+    for (const char* choice : {"anyOf", "oneOf"})
+      if (const auto list = schema.find(choice); list != schema.end() && list->is_array()) {
+        PropertyTypes any;
+        for (const Json& one : *list)
+          for (const auto& [key, types] : properties(one)) {
+            ValueTypes& known = any[key];
+            for (const ValueType type : types) add(type, known);
+          }
+        all(any);
       }
     return out;
   }
@@ -116,14 +145,16 @@ class Reader {
     return out;
   }
 
-  ValueTypes referenced(const Json& ref) {
+  /// What is read where a reference leads; nothing, if that is nowhere or back to itself.
+  template <class T, class Read>
+  T followed(const Json& ref, Read&& read) {
     if (!ref.is_string()) return {};
     const auto& text = ref.get_ref<const std::string&>();
     if (std::find(open_.begin(), open_.end(), text) != open_.end()) return {};
     const Json* target = resolve(text);
     if (target == nullptr) return {};
     open_.push_back(text);
-    ValueTypes out = types(*target);
+    T out = read(*target);
     open_.pop_back();
     return out;
   }
@@ -184,6 +215,10 @@ class Reader {
 
 ValueTypes value_types(const Json& schema, const Json& root) {
   return Reader(root).types(schema);
+}
+
+PropertyTypes property_types(const Json& root) {
+  return Reader(root).properties(root);
 }
 
 }  // namespace packmule::chat

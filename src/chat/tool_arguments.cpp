@@ -106,10 +106,7 @@ ToolSchemas::ToolSchemas(const Json& tools) {
     const Json& function = tool.at("function");
     Parameters& parameters = tools_[function.at("name").get<std::string>()];
     const auto schema = function.find("parameters");
-    if (schema == function.end() || !schema->is_object()) continue;
-    const auto properties = schema->find("properties");
-    if (properties == schema->end() || !properties->is_object()) continue;
-    for (const auto& [key, declared] : properties->items()) parameters[key] = value_types(declared, *schema);
+    if (schema != function.end()) parameters = property_types(*schema);
   }
 }
 

@@ -28,7 +28,7 @@ class ToolSchemas {
   /// As api::parse_tools gives them; null for none.
   explicit ToolSchemas(const Json& tools);
 
-  using Parameters = std::map<std::string, ValueTypes, std::less<>>;
+  using Parameters = PropertyTypes;
   /// Those that the tool declares; nullptr for an unknown tool.
   [[nodiscard]] const Parameters* find(std::string_view tool) const;
   [[nodiscard]] bool empty() const { return tools_.empty(); }

@@ -116,15 +116,43 @@ TEST(ToolArguments, FollowsReferences) {
   EXPECT_EQ(tools.find("f")->at("p"), ValueTypes{kObject});
 }
 
+TEST(ToolArguments, FindsPropertiesWhereverTheyAreDeclared) {
+  const PropertyTypes expected = {{"n", {kInteger}}, {"s", {kString}}};
+  for (
+      const char* schema : {
+          R"({"$ref": "#/$defs/X", "$defs": {"X": {"properties": {"n": {"type": "integer"}, "s": {"$ref": "#/$defs/S"}}},
+               "S": {"type": "string"}}})",
+          R"({"$ref": "#/$defs/Y", "$defs": {"Y": {"$ref": "#/$defs/X"},
+               "X": {"properties": {"n": {"type": "integer"}, "s": {"type": "string"}}}}})",
+          R"({"allOf": [{"$ref": "#/definitions/X"}], "description": "d", "definitions": {"X": {"type": "object",
+               "properties": {"n": {"type": "integer"}, "s": {"type": "string"}}}}})",
+          R"({"allOf": [{"properties": {"n": {"type": "number"}}}, {"properties": {"s": {"type": "string"}}}],
+               "properties": {"n": {"type": "integer"}}})",
+          R"({"properties": {"n": {"type": "integer"}}, "anyOf": [{"properties": {"s": {"type": "string"}}}, {"required": ["n"]}]})",
+          R"({"$ref": "#", "properties": {"n": {"type": "integer"}, "s": {"type": "string"}}})",
+      })
+    EXPECT_EQ(property_types(Json::parse(schema)), expected) << schema;
+  EXPECT_EQ(
+      property_types(Json::parse(
+          R"({"oneOf": [{"properties": {"a": {"type": "integer"}}}, {"properties": {"a": {"type": "string"}}}]})")),
+      (PropertyTypes{{"a", {kInteger, kString}}}))
+      << "either";
+  for (const char* nothing :
+       {"[]", "{}", R"({"$ref": "#/$defs/none"})", R"({"properties": []})", R"({"allOf": {}})"})
+    EXPECT_TRUE(property_types(Json::parse(nothing)).empty()) << nothing;
+}
+
 TEST(ToolArguments, BoundsWhatReferencesCost) {
   // Each doubles what is behind it.
   Json root = {{"$defs", {{"d0", {{"type", "integer"}}}}}};
   for (int i = 1; i < 60; ++i) {
-    const Json one = {{"$ref", "#/$defs/d" + std::to_string(i - 1)}};
+    const Json one = {{"$ref", std::string("#/$defs/d").append(std::to_string(i - 1))}};
     root["$defs"]["d" + std::to_string(i)] = {{"anyOf", Json::array({one, one})}};
   }
   const ValueTypes types = value_types({{"$ref", "#/$defs/d59"}}, root);
   EXPECT_TRUE(types.empty() || types == ValueTypes{kInteger});
+  root["$ref"] = "#/$defs/d59";
+  EXPECT_TRUE(property_types(root).empty());
 }
 
 TEST(ToolArguments, TakesToolsWithoutASchema) {

@@ -254,6 +254,18 @@ TEST(ToolCalls, ReadsWhatModelsMayWrite) {
   }
 }
 
+TEST(ToolCalls, TypesParametersThatAreDeclaredBehindAReference) {
+  const Json tools = Json::parse(R"([{"type": "function", "function": {"name": "f", "parameters": {
+      "$ref": "#/$defs/P", "$defs": {"P": {"type": "object", "properties": {"n": {"type": "integer"},
+      "list": {"$ref": "#/$defs/L"}}}, "L": {"type": "array"}}}}}])");
+  const Answer answer =
+      read(tools,
+           "<tool_call>\n<function=f>\n<parameter=n>\n12\n</parameter>\n<parameter=list>\n[1, 2]\n"
+           "</parameter>\n</function>\n</tool_call>");
+  ASSERT_EQ(answer.calls.size(), 1u);
+  EXPECT_EQ(answer.calls[0].arguments, R"({"n": 12, "list": [1, 2]})");
+}
+
 TEST(ToolCalls, SendsWhatIsCertain) {
   ToolCallParser parser(tools());
   const auto text_of = [](const std::vector<CallEvent>& events) {

@@ -77,6 +77,31 @@ TEST(AnswerGrammar, RequiredCallsInJson) {
        call(R"({"arguments": {}, "name": "ping"})")});
 }
 
+// Generators of schemas like to put all of it into a definition.
+TEST(AnswerGrammar, ParametersBehindAReference) {
+  for (
+      const char* parameters :
+      {R"({"$ref": "#/$defs/P", "$defs": {"P": {"type": "object", "properties": {"n": {"type": "integer"},
+            "s": {"$ref": "#/$defs/S"}}, "required": ["n"]}, "S": {"enum": ["a", "b"]}}})",
+       R"({"allOf": [{"$ref": "#/$defs/P"}], "description": "d", "$defs": {"P": {"type": "object", "properties": {
+            "n": {"type": "integer"}, "s": {"enum": ["a", "b"]}}, "required": ["n"]}}})"}) {
+    const Json list = Json::array(
+        {{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", Json::parse(parameters)}}}}});
+    AnswerRules rules{.calls = Calls::kRequired, .form = CallForm::kXml, .tools = &list};
+    const std::string n = "<parameter=n>\n12\n</parameter>\n";
+    check(rules, {xml("f>\n" + n), xml("f>\n" + n + "<parameter=s>\nb\n</parameter>\n")},
+          {xml("f>\n"), xml("f>\n<parameter=n>\ntwelve\n</parameter>\n"),
+           xml("f>\n" + n + "<parameter=s>\nc\n</parameter>\n"),
+           xml("f>\n" + n + "<parameter=t>\nb\n</parameter>\n")});
+    rules.form = CallForm::kJson;
+    const auto call = [](const std::string& arguments) {
+      return "<tool_call>\n{\"name\": \"f\", \"arguments\": " + arguments + "}\n</tool_call>";
+    };
+    check(rules, {call(R"({"n": 12})"), call(R"({"n": 12, "s": "b"})")},
+          {call("{}"), call(R"({"n": "12"})"), call(R"({"n": 12, "s": "c"})")});
+  }
+}
+
 TEST(AnswerGrammar, FreeCallsAreHeldToTheirGrammarFromTheirStart) {
   const Json list = tools();
   AnswerRules rules{.calls = Calls::kFree, .form = CallForm::kXml, .tools = &list};
