@@ -47,6 +47,9 @@ void read_template_input(Fields& fields, const Json& body, ChatRequest& out) {
   bool add_generation_prompt = true;
   fields.read("add_generation_prompt", add_generation_prompt);
   out.kwargs["add_generation_prompt"] = add_generation_prompt;
+  // Of the efforts only this one means the same to all templates that can be told whether to think.
+  if (const Json* effort = fields.get("reasoning_effort"); effort != nullptr && *effort == "none")
+    out.kwargs["enable_thinking"] = false;
   const Json* kwargs = fields.get("chat_template_kwargs");
   if (kwargs == nullptr) return;
   if (!kwargs->is_object())

@@ -104,6 +104,14 @@ TEST(ChatRequest, ToolsReachTheTemplateUnlessTheyAreOff) {
   EXPECT_TRUE(parse(with(R"("tools":[])"))->tools.is_null());
 }
 
+TEST(ChatRequest, AnEffortOfNoneIsNoThinking) {
+  EXPECT_EQ(parse(with(R"("reasoning_effort":"none")"))->kwargs["enable_thinking"], false);
+  EXPECT_FALSE(parse(with(R"("reasoning_effort":"low")"))->kwargs.contains("enable_thinking"));
+  EXPECT_EQ(parse(with(R"("reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true})"))
+                ->kwargs["enable_thinking"],
+            true);
+}
+
 TEST(ChatRequest, RefusesWhatIsWrongAndNamesTheField) {
   const struct {
     std::string_view fields, param;
@@ -193,14 +201,14 @@ TEST(Messages, BringsContentIntoOneForm) {
     {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":"kim"},
     {"role":"assistant","content":null,"reasoning_content":"hm",
      "tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},
-    {"role":"assistant","tool_calls":[]},
+    {"role":"assistant","content":[{"type":"text","text":"a"},{"type":"refusal","refusal":"no"}],"tool_calls":[]},
     {"role":"tool","tool_call_id":"1","content":[]}])"));
   ASSERT_TRUE(messages) << messages.error().message;
   EXPECT_EQ(
       messages->dump(),
       R"([{"role":"system","content":"be brief"},{"role":"user","content":"a\nb","name":"kim"},)"
       R"({"role":"assistant","content":"","reasoning_content":"hm","tool_calls":[{"id":"1","type":"function",)"
-      R"("function":{"name":"f","arguments":"{\"x\":1}"}}]},{"role":"assistant","content":""},)"
+      R"("function":{"name":"f","arguments":"{\"x\":1}"}}]},{"role":"assistant","content":"a\nno"},)"
       R"({"role":"tool","tool_call_id":"1","content":""}])");
 }
 

@@ -1,10 +1,13 @@
 #include "api/completion_answer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "api/json_text.h"
 #include "api/openai_json.h"
 #include "api/random_id.h"
+#include "base/utf8.h"
 
 namespace packmule::api {
 namespace {
@@ -12,6 +15,14 @@ namespace {
 size_t n_characters(std::string_view utf8) {
   return static_cast<size_t>(
       std::count_if(utf8.begin(), utf8.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+/// A token as a name among others: its text, or its bytes, as OpenAI writes those that are none.
+std::string name_of(std::string_view bytes) {
+  if (is_valid_utf8(bytes)) return std::string(bytes);
+  std::string out = "bytes:";
+  for (const char c : bytes) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+  return out;
 }
 
 }  // namespace
@@ -35,16 +46,16 @@ Json CompletionAnswer::logprobs(const std::vector<AnswerToken>& tokens, size_t& 
   Json names = Json::array(), values = Json::array(), top = Json::array(), offsets = Json::array();
   for (const AnswerToken& token : tokens) {
     if (token.logprobs.empty()) continue;
-    const std::string name(backend_.token_bytes(token.id));
-    names.push_back(name);
+    const std::string_view bytes = backend_.token_bytes(token.id);
+    names.push_back(name_of(bytes));
     values.push_back(finite_logprob(token.logprobs[0].logprob));
     Json likeliest = Json::object();
     for (size_t i = 1; i < token.logprobs.size(); ++i)
-      likeliest[std::string(backend_.token_bytes(token.logprobs[i].id))] =
+      likeliest[name_of(backend_.token_bytes(token.logprobs[i].id))] =
           finite_logprob(token.logprobs[i].logprob);
     top.push_back(std::move(likeliest));
     offsets.push_back(offset);
-    offset += n_characters(name);
+    offset += n_characters(bytes);
   }
   return {{"tokens", std::move(names)},
           {"token_logprobs", std::move(values)},

@@ -56,6 +56,8 @@ void read_common(Fields& fields, const Backend& backend, CompletionRequest& out)
   if (auto biased = add_text_bias(backend, text_bias, out.generation.sampling); !biased)
     fields.fail(std::move(biased).error());
   fields.read("ignore_eos", out.generation.ignore_eos);
+  read_output_form(fields, nullptr, out.output);
+  fields.read("n_cmpl", out.n, 1, kMaxAnswers);  // llama-server's name
   fields.read("n", out.n, 1, kMaxAnswers);
   read_stream(fields, out.streaming);
 }
@@ -129,7 +131,6 @@ ApiResult<CompletionRequest> parse_llama_request(const Backend& backend, const J
   CompletionRequest out;
   Fields fields(body);
   refuse_unsupported(fields, kUnsupportedLlama);
-  read_output_form(fields, nullptr, out.output);
   read_common(fields, backend, out);
   int32_t n_probs = 0;
   fields.read("n_probs", n_probs, 0, kMaxLogprobs);

@@ -23,7 +23,7 @@ struct CompletionRequest {
   Streaming streaming;
   bool echo = false;           // the text begins with the prompt
   bool return_tokens = false;  // llama-server's: ids beside the text
-  OutputForm output;           // llama-server's
+  OutputForm output;
 };
 
 /// A string, an array of token ids, both mixed in one array, or an array of such prompts. Control tokens in

@@ -7,6 +7,17 @@
 namespace packmule::api {
 namespace {
 
+/// What the answers are held to.
+ApiResult<void> constrain(Backend& backend, CompletionRequest& request) {
+  if (!request.output.constrains_text()) return {};
+  OutputGrammars* grammars = backend.output_grammars();
+  if (grammars == nullptr)
+    return refuse_field(request.output.field, "constrained output is not supported here");
+  API_TRY(const OutputGrammars::Made made, grammars->get(request.output, nullptr, false, {}));
+  request.generation.constraint = grammar::constraint(made.grammar);
+  return {};
+}
+
 /// The answers to the first prompt, then those to the second, and so on.
 AnswerJob job_of(const CompletionRequest& request) {
   AnswerJob job{.form = {.split_reasoning = false}, .stream = request.streaming.stream};
@@ -22,7 +33,8 @@ AnswerJob job_of(const CompletionRequest& request) {
 }  // namespace
 
 ApiResult<AnswerJob> prepare_completion(Backend& backend, const Json& body) {
-  API_TRY(const CompletionRequest request, parse_completion_request(backend, body));
+  API_TRY(CompletionRequest request, parse_completion_request(backend, body));
+  API_TRY_STATUS(constrain(backend, request));
   AnswerJob job = job_of(request);
   const bool with_logprobs = request.generation.n_logprobs >= 0;
   job.form.with_tokens = with_logprobs;
@@ -38,13 +50,7 @@ ApiResult<AnswerJob> prepare_completion(Backend& backend, const Json& body) {
 
 ApiResult<AnswerJob> prepare_llama_completion(Backend& backend, const Json& body) {
   API_TRY(CompletionRequest request, parse_llama_request(backend, body));
-  if (request.output.constrains_text()) {
-    OutputGrammars* grammars = backend.output_grammars();
-    if (grammars == nullptr)
-      return refuse_field(request.output.field, "constrained output is not supported here");
-    API_TRY(const OutputGrammars::Made made, grammars->get(request.output, nullptr, false, {}));
-    request.generation.constraint = grammar::constraint(made.grammar);
-  }
+  API_TRY_STATUS(constrain(backend, request));
   AnswerJob job = job_of(request);
   job.form.with_tokens = true;
   job.writer = std::make_unique<LlamaAnswer>(backend, std::move(request));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "api/completion_answer.h"
 #include "api/completion_request.h"
 #include "api/service_fixture_for_test.h"
 
@@ -121,6 +122,31 @@ TEST(Completions, TellsLogProbabilities) {
   EXPECT_EQ(joined, logprobs);
 }
 
+TEST(Completions, NamesTokensThatAreNoText) {
+  class HalfCharacters : public FakeBackend {
+    std::string_view token_bytes(int32_t token) const override { return token == 1 ? "\xf0\x9f" : "\xe4"; }
+  };
+  const HalfCharacters backend;
+  CompletionAnswer writer(backend, {.with_logprobs = true});
+  const Json whole =
+      writer.whole({{.parts = {{.text = "x", .tokens = {{1, {{1, -1.f}, {1, -1.f}, {2, -2.f}}}}}}}});
+  EXPECT_EQ(whole["choices"][0]["logprobs"]["tokens"].dump(), R"(["bytes:\\xf0\\x9f"])");
+  EXPECT_EQ(whole["choices"][0]["logprobs"]["top_logprobs"].dump(),
+            R"([{"bytes:\\xf0\\x9f":-1.0,"bytes:\\xe4":-2.0}])");
+}
+
+TEST(Completions, LengthsOfNothingAndOfTime) {
+  Fixture f;
+  for (const char* path : {"/completion", "/v1/completions"}) {
+    EXPECT_EQ(f.ask("POST", path, R"({"prompt":"a","max_tokens":0,"t_max_predict_ms":250})")->status(), 200);
+    EXPECT_EQ(f.backend->last_request.max_tokens, 0) << "the prompt is read, and nothing generated";
+    EXPECT_EQ(f.backend->last_request.max_predict_time, std::chrono::milliseconds(250));
+    EXPECT_EQ(f.ask("POST", path, R"({"prompt":"a","t_max_predict_ms":-1})")->status(), 200);
+    EXPECT_EQ(f.backend->last_request.max_predict_time, std::chrono::milliseconds(0));
+  }
+  EXPECT_EQ(ask(f, "/completion", R"({"prompt":"a","n_cmpl":2})").size(), 2u);
+}
+
 TEST(Completions, RefusesWhatItCannotDo) {
   Fixture f;
   for (const char* field :
@@ -139,13 +165,17 @@ TEST(Completions, RefusesWhatItCannotDo) {
   EXPECT_EQ(r->json()["error"]["code"], "context_length_exceeded");
 }
 
-TEST(LlamaCompletion, HoldsAnswersToAGrammar) {
+class Grammars : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Completions, Grammars, testing::Values("/completion", "/v1/completions"));
+
+TEST_P(Grammars, HoldAnswers) {
   Fixture f;
   const auto ask = [&](const char* fields) {
-    return f.ask("POST", "/completion", fmt::format(R"({{"prompt":"a",{}}})", fields));
+    return f.ask("POST", GetParam(), fmt::format(R"({{"prompt":"a",{}}})", fields));
   };
   for (const char* fields :
-       {R"("grammar":"root ::= \"yes\" | \"no\"")", R"("json_schema":{"type":"integer"})"}) {
+       {R"("grammar":"root ::= \"yes\" | \"no\"")", R"("json_schema":{"type":"integer"})",
+        R"("response_format":{"type":"json_object"})"}) {
     EXPECT_EQ(ask(fields)->status(), 200) << fields;
     EXPECT_TRUE(f.backend->last_request.constraint) << fields;
   }

@@ -55,7 +55,10 @@ ApiResult<Json> parse_message(const Json& message, const std::string& here) {
     if (role != "assistant") return refuse_field(here + ".content", "missing");
     out["content"] = "";
   } else {
-    API_TRY(out["content"], text_of_content(*content, here + ".content", {"text"}));
+    // What the model would not do is part of what it said.
+    API_TRY(out["content"], role == "assistant"
+                                ? text_of_content(*content, here + ".content", {"text", "refusal"})
+                                : text_of_content(*content, here + ".content", {"text"}));
   }
   return out;
 }
@@ -95,8 +98,10 @@ ApiResult<std::string> text_of_content(const Json& content, const std::string& w
       return refuse_field(here + ".type",
                           fmt::format("parts of type {} are not supported, this model reads text only",
                                       type->dump(-1, ' ', false, Json::error_handler_t::replace)));
-    const auto value = part.find("text");
-    if (value == part.end() || !value->is_string()) return refuse_field(here + ".text", "expected a string");
+    const char* field = *type == "refusal" ? "refusal" : "text";
+    const auto value = part.find(field);
+    if (value == part.end() || !value->is_string())
+      return refuse_field(fmt::format("{}.{}", here, field), "expected a string");
     if (i > 0) text += '\n';
     text += value->get_ref<const std::string&>();
   }

@@ -20,8 +20,8 @@ namespace packmule::api {
 /// Arguments of tool calls stay the JSON text they are.
 [[nodiscard]] ApiResult<Json> parse_messages(const Json& messages);
 
-/// The text of a content: a string, null, or a list of parts of these types with a `text` each, which are
-/// joined by a newline. `where` names the content in errors.
+/// The text of a content: a string, null, or a list of parts of these types with a `text` each (a `refusal`
+/// has it under that name), which are joined by a newline. `where` names the content in errors.
 [[nodiscard]] ApiResult<std::string> text_of_content(const Json& content, const std::string& where,
                                                      std::initializer_list<std::string_view> types);
 

@@ -36,24 +36,38 @@ void read_response_format(Fields& fields, const Json& format, OutputForm& out) {
   out.field = "response_format.json_schema.schema";
 }
 
+/// {"type": "function", "function": {"name": ...}}, which must be one of the tools.
+void read_named_tool(Fields& fields, const Json& named, const Json& tools, OutputForm& out) {
+  const Json function = named.is_object() ? named.value("function", Json()) : Json();
+  const Json name = function.is_object() ? function.value("name", Json()) : Json();
+  if (!name.is_string())
+    return fields.fail("tool_choice",
+                       "expected \"auto\", \"none\", \"required\", {\"type\": \"function\", \"function\": "
+                       "{\"name\": ...}} or {\"type\": \"allowed_tools\", \"allowed_tools\": {\"mode\", "
+                       "\"tools\"}}");
+  const bool known = tools.is_array() && std::any_of(tools.begin(), tools.end(), [&](const Json& tool) {
+                       return tool.at("function").at("name") == name;
+                     });
+  if (!known) return fields.fail("tool_choice", "the function that is to be called is not among the tools");
+  out.only_tools.push_back(name.get<std::string>());
+}
+
 void read_tool_choice(Fields& fields, const Json& choice, const Json& tools, OutputForm& out) {
   if (choice == "auto" || choice == "none") return;
   if (choice == "required") {
     out.calls_required = true;
+  } else if (choice.is_object() && choice.value("type", Json()) == "allowed_tools") {
+    const Json allowed = choice.value("allowed_tools", Json());
+    const Json mode = allowed.is_object() ? allowed.value("mode", Json()) : Json();
+    const Json list = allowed.is_object() ? allowed.value("tools", Json()) : Json();
+    if ((mode != "auto" && mode != "required") || !list.is_array() || list.empty())
+      return fields.fail("tool_choice.allowed_tools",
+                         "expected a \"mode\", \"auto\" or \"required\", and \"tools\", at least one");
+    out.calls_required = mode == "required";
+    for (const Json& tool : list) read_named_tool(fields, tool, tools, out);
   } else {
-    const Json function = choice.is_object() ? choice.value("function", Json()) : Json();
-    const Json name = function.is_object() ? function.value("name", Json()) : Json();
-    if (!name.is_string())
-      return fields.fail(
-          "tool_choice",
-          "expected \"auto\", \"none\", \"required\" or {\"type\": \"function\", \"function\": "
-          "{\"name\": ...}}");
     out.calls_required = true;
-    out.only_tool = name.get<std::string>();
-    const bool known = tools.is_array() && std::any_of(tools.begin(), tools.end(), [&](const Json& tool) {
-                         return tool.at("function").at("name") == name;
-                       });
-    if (!known) return fields.fail("tool_choice", "the function that is to be called is not among the tools");
+    read_named_tool(fields, choice, tools, out);
   }
   if (!tools.is_array()) fields.fail("tool_choice", "a call is required, but there are no tools");
 }
@@ -94,10 +108,12 @@ ApiResult<OutputGrammars::Made> OutputGrammars::get(const OutputForm& form, cons
   // A grammar given by the caller is all of the answer.
   const bool with_calls = !tools.is_null() && habits.writes_calls && form.gbnf.empty();
   Json callable = tools;
-  if (!form.only_tool.empty()) {
+  if (!form.only_tools.empty()) {
     callable = Json::array();
     for (const Json& tool : tools)
-      if (tool.at("function").at("name") == form.only_tool) callable.push_back(tool);
+      if (std::find(form.only_tools.begin(), form.only_tools.end(),
+                    tool.at("function").at("name").get_ref<const std::string&>()) != form.only_tools.end())
+        callable.push_back(tool);
   }
   const grammar::Thought thought = habits.inside_thought                      ? grammar::Thought::kOpen
                                    : habits.thinks && !habits.thought_is_over ? grammar::Thought::kMaybe

@@ -24,7 +24,7 @@ struct OutputForm {
   std::string gbnf;   // "": none
   std::string field;  // where it was said, for errors
   bool calls_required = false;
-  std::string only_tool;  // the one that is to be called; "": any
+  std::vector<std::string> only_tools;  // that may be called; empty: any
   [[nodiscard]] bool constrains_text() const { return json_object || !schema.is_null() || !gbnf.empty(); }
 };
 

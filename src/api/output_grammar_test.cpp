@@ -79,6 +79,16 @@ TEST(OutputGrammar, ToolChoice) {
       ask(std::string(R"("tool_choice":{"type":"function","function":{"name":"g"}})") + std::string(kTools));
   EXPECT_FALSE(named.allows(kCall));
   EXPECT_TRUE(named.allows("<tool_call>\n<function=g>\n</function>\n</tool_call>"));
+  const std::string call_g = "<tool_call>\n<function=g>\n</function>\n</tool_call>";
+  for (const bool required : {false, true}) {
+    const Answers allowed =
+        ask(fmt::format(R"("tool_choice":{{"type":"allowed_tools","allowed_tools":{{"mode":"{}","tools":[)"
+                        R"({{"type":"function","function":{{"name":"g"}}}}]}}}}{})",
+                        required ? "required" : "auto", kTools));
+    EXPECT_TRUE(allowed.allows(call_g));
+    EXPECT_FALSE(allowed.allows(kCall));
+    EXPECT_EQ(allowed.allows("text " + call_g), !required);
+  }
   const Answers free = ask(kTools.substr(1));
   ASSERT_NE(free.constraint, nullptr);
   EXPECT_TRUE(free.allows("text") && free.allows("text " + std::string(kCall)));
@@ -101,6 +111,14 @@ TEST(OutputGrammar, RefusesWithTheReason) {
       {R"("tool_choice":"maybe")", "tool_choice", "expected"},
       {R"("tool_choice":{"type":"function","function":{"name":"h"}})" + std::string(kTools), "tool_choice",
        "not among"},
+      {R"("tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"function":{"name":"h"}}]}})" +
+           std::string(kTools),
+       "tool_choice", "not among"},
+      {R"("tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[]}})" +
+           std::string(kTools),
+       "tool_choice.allowed_tools", "at least one"},
+      {R"("tool_choice":{"type":"allowed_tools"})" + std::string(kTools), "tool_choice.allowed_tools",
+       "mode"},
       {R"("tool_choice":"required","json_schema":{})" + std::string(kTools), "tool_choice", "another form"},
       {R"("tool_choice":"required","tools":[{"type":"function","function":{"name":"f","parameters":{"not":{}}}}])",
        "tools", "'not' is not supported"},

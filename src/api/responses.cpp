@@ -10,7 +10,7 @@ ApiResult<AnswerJob> prepare_response(Backend& backend, const Json& body) {
   API_TRY(const Json chat, chat_from_responses(body));
   API_TRY(ChatRequest request, parse_chat_request(chat, backend.default_sampling(), backend.info().n_vocab));
   API_TRY(AnswerJob job, prepare_conversation(backend, std::move(request)));
-  job.writer = std::make_unique<ResponsesAnswer>(backend.info().name, body);
+  job.writer = std::make_unique<ResponsesAnswer>(backend, body);
   return job;
 }
 

@@ -33,8 +33,8 @@ Json usage(const Ending& ending) {
 
 }  // namespace
 
-ResponsesAnswer::ResponsesAnswer(std::string model, const Json& request)
-    : model_(std::move(model)), id_(random_id("resp_", 32)), created_(seconds_now()), tools_(request) {
+ResponsesAnswer::ResponsesAnswer(const Backend& backend, const Json& request)
+    : backend_(backend), id_(random_id("resp_", 32)), created_(seconds_now()), tools_(request) {
   repeated_ = {{"instructions", nullptr},
                {"max_output_tokens", nullptr},
                {"metadata", Json::object()},
@@ -57,7 +57,7 @@ Json ResponsesAnswer::response() const {
               {"background", false},
               {"error", nullptr},
               {"incomplete_details", nullptr},
-              {"model", model_},
+              {"model", backend_.info().name},
               {"output", output_},
               {"previous_response_id", nullptr},
               {"store", false},
@@ -107,17 +107,27 @@ void ResponsesAnswer::begin_item(const AnswerPart& part) {
 
 void ResponsesAnswer::extend_item(const AnswerPart& part) {
   Json& item = output_.back();
-  if (kind_ == Kind::kCall)
+  if (kind_ == Kind::kCall) {
     item["arguments"].get_ref<std::string&>() += part.text;
-  else if (item["content"].empty())
-    item["content"].push_back(text_part(kind_, part.text));
-  else
-    item["content"][0]["text"].get_ref<std::string&>() += part.text;
+    return;
+  }
+  if (item["content"].empty()) item["content"].push_back(text_part(kind_, ""));
+  Json& content = item["content"][0];
+  content["text"].get_ref<std::string&>() += part.text;
+  if (kind_ == Kind::kContent)
+    for (Json& token : logprobs_json(backend_, part.tokens)) content["logprobs"].push_back(std::move(token));
+}
+
+/// What a part without text is for: tokens behind the last text, which belong to it if it is still open.
+bool ResponsesAnswer::says_nothing(const AnswerPart& part) const {
+  const bool belongs = !output_.empty() && kind_ == Kind::kContent && part.kind == Kind::kContent;
+  return part.kind != Kind::kCall && part.text.empty() && !(belongs && !part.tokens.empty());
 }
 
 Json ResponsesAnswer::whole(const std::vector<WholeAnswer>& answers) {
   const WholeAnswer& answer = answers.front();
   for (const AnswerPart& part : answer.parts) {
+    if (says_nothing(part)) continue;
     if (part.kind != Kind::kArguments) begin_item(part);
     if (part.kind != Kind::kCall) extend_item(part);
   }
@@ -171,7 +181,7 @@ std::string ResponsesAnswer::close_item() {
   } else {
     const Json part = item["content"][0];
     Json done = {{"text", part["text"]}};
-    if (kind_ == Kind::kContent) done["logprobs"] = Json::array();
+    if (kind_ == Kind::kContent) done["logprobs"] = part["logprobs"];
     out = item_event(kind_ == Kind::kContent ? "response.output_text.done" : "response.reasoning_text.done",
                      std::move(done));
     out += item_event("response.content_part.done", {{"part", part}});
@@ -181,12 +191,12 @@ std::string ResponsesAnswer::close_item() {
 
 std::string ResponsesAnswer::part(size_t, const AnswerPart& part) {
   if (part.kind == Kind::kCall) return open_item(part);
-  if (part.text.empty()) return {};
+  if (says_nothing(part) || (part.text.empty() && !open_)) return {};
   std::string out;
   if (!open_ || kind_ != item_kind(part.kind)) out = open_item(part);
   extend_item(part);
   Json delta = {{"delta", part.text}};
-  if (part.kind == Kind::kContent) delta["logprobs"] = Json::array();
+  if (part.kind == Kind::kContent) delta["logprobs"] = logprobs_json(backend_, part.tokens);
   const char* type = part.kind == Kind::kContent     ? "response.output_text.delta"
                      : part.kind == Kind::kReasoning ? "response.reasoning_text.delta"
                                                      : "response.function_call_arguments.delta";

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "api/answer_writer.h"
+#include "api/backend.h"
 #include "api/responses_tools.h"
 
 namespace packmule::api {
@@ -11,7 +12,7 @@ namespace packmule::api {
 class ResponsesAnswer : public AnswerWriter {
  public:
   /// What the request asked for is repeated in the answer, as clients expect it.
-  ResponsesAnswer(std::string model, const Json& request);
+  ResponsesAnswer(const Backend& backend, const Json& request);
 
   [[nodiscard]] const std::string& id() const override { return id_; }
   [[nodiscard]] Json whole(const std::vector<WholeAnswer>& answers) override;
@@ -30,13 +31,14 @@ class ResponsesAnswer : public AnswerWriter {
   void begin_item(const AnswerPart& part);
   /// Adds to the content of the last item.
   void extend_item(const AnswerPart& part);
+  [[nodiscard]] bool says_nothing(const AnswerPart& part) const;
   /// An event about the last item, numbered.
   [[nodiscard]] std::string item_event(std::string_view type, Json fields);
   [[nodiscard]] std::string event(std::string_view type, Json fields);
   [[nodiscard]] std::string open_item(const AnswerPart& part);
   [[nodiscard]] std::string close_item();
 
-  const std::string model_;
+  const Backend& backend_;
   const std::string id_;
   const int64_t created_;
   Json repeated_;  // of the request

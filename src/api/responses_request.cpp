@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "api/fields.h"
@@ -19,18 +20,10 @@ constexpr Unsupported kUnsupported[] = {
     {"conversation", is_empty, kNothingStored},
     {"prompt", is_empty, kNothingStored},
     {"background", is_false, "answers are not kept for later"},
-    {"top_logprobs", is_zero,
-     "log probabilities are to be had from /v1/chat/completions and /v1/completions"},
 };
 
 ApiResult<std::string> content_text(const Json& content, const std::string& where) {
-  // A refusal of the model has its own field for the text.
-  Json parts = content;
-  if (parts.is_array())
-    for (Json& part : parts)
-      if (part.is_object() && part.value("type", Json()) == "refusal" && part.contains("refusal"))
-        part["text"] = part["refusal"];
-  return text_of_content(parts, where,
+  return text_of_content(content, where,
                          {"input_text", "output_text", "text", "reasoning_text", "summary_text", "refusal"});
 }
 
@@ -140,9 +133,19 @@ ApiResult<Json> chat_messages(const Json& body) {
   return std::move(conversation).messages();
 }
 
-/// "auto", "none" and "required" are the same; a function is named one level higher.
+/// "auto", "none" and "required" are the same; what is named is so one level higher.
 Json chat_tool_choice(const Json& choice) {
-  if (!choice.is_object() || choice.value("type", Json()) != "function") return choice;
+  if (!choice.is_object()) return choice;
+  if (choice.value("type", Json()) == "allowed_tools") {
+    Json tools = Json::array();
+    if (const Json list = choice.value("tools", Json()); list.is_array())
+      for (const Json& tool : list)  // others are not offered, as in `tools`
+        if (tool.is_object() && tool.value("type", Json()) == "function")
+          tools.push_back(chat_tool_choice(tool));
+    return {{"type", "allowed_tools"},
+            {"allowed_tools", {{"mode", choice.value("mode", Json())}, {"tools", std::move(tools)}}}};
+  }
+  if (choice.value("type", Json()) != "function") return choice;
   Json name = choice.value("name", Json());
   const Json space = choice.value("namespace", Json());
   if (name.is_string() && space.is_string())
@@ -181,6 +184,16 @@ ApiResult<Json> chat_from_responses(const Json& body) {
     API_TRY(const Json format, chat_response_format(*text));
     if (!format.is_null()) out["response_format"] = format;
   }
+  if (const Json* included = fields.get("include");
+      included != nullptr && included->is_array() &&
+      std::find(included->begin(), included->end(), "message.output_text.logprobs") != included->end())
+    out["logprobs"] = true;
+  if (const Json* top = fields.get("top_logprobs"); top != nullptr && *top != 0) {
+    out["logprobs"] = true;
+    out["top_logprobs"] = *top;
+  }
+  if (const Json* reasoning = fields.get("reasoning"); reasoning != nullptr && reasoning->is_object())
+    out["reasoning_effort"] = reasoning->value("effort", Json());
   if (const Json* kwargs = fields.get("chat_template_kwargs")) out["chat_template_kwargs"] = *kwargs;
   return out;
 }

@@ -57,6 +57,8 @@ Json response_of(const std::vector<Json>& events) {
     } else if (type.ends_with(".delta")) {
       EXPECT_EQ(event["content_index"], 0);
       item["content"][0]["text"].get_ref<std::string&>() += event["delta"].get_ref<const std::string&>();
+      for (const Json& token : event.value("logprobs", Json::array()))
+        item["content"][0]["logprobs"].push_back(token);
     } else if (type == "response.content_part.done") {
       EXPECT_EQ(event["part"], item["content"][0]);
     } else if (type == "response.output_item.done") {
@@ -125,6 +127,56 @@ TEST(Responses, StreamedIsTheSame) {
   EXPECT_EQ(f.backend->last_tools.dump(),
             R"([{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])")
       << "the model is not told of tools it cannot have";
+}
+
+TEST(Responses, TellsLogProbabilitiesOfTexts) {
+  Fixture f;
+  // Those of thoughts and calls have no place here, those behind the last text belong to it.
+  f.backend->pieces = {"<think>", "hm</think>", "so", " it", ""};
+  const char* fields = R"("include":["message.output_text.logprobs"],"top_logprobs":1)";
+  const Json json = whole(f, fields);
+  ASSERT_EQ(json["output"].size(), 2u) << json;
+  const Json logprobs = json["output"][1]["content"][0]["logprobs"];
+  ASSERT_EQ(logprobs.size(), 3u) << json;
+  EXPECT_EQ(logprobs[0].dump(), R"({"id":1,"token":"\u0001","bytes":[1],"logprob":-0.5,)"
+                                R"("top_logprobs":[{"id":1,"token":"\u0001","bytes":[1],"logprob":-0.5}]})");
+  Json deltas = Json::array();
+  const auto events = streamed(f, fields);
+  for (const Json& event : events) {
+    if (event["type"] == "response.output_text.delta")
+      for (const Json& token : event["logprobs"]) deltas.push_back(token);
+    if (event["type"] == "response.output_text.done") {
+      EXPECT_EQ(event["logprobs"], logprobs);
+    }
+  }
+  EXPECT_EQ(deltas, logprobs);
+  EXPECT_EQ(without_ids(response_of(events)), without_ids(json));
+  f.backend->pieces = {"<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>", ""};
+  EXPECT_EQ(whole(f, std::string(kTools) + "," + fields)["output"].size(), 1u)
+      << "no empty text behind a call";
+}
+
+TEST(Responses, ReadsTheAllowedTools) {
+  Fixture f;
+  const auto ask = [&](std::string_view choice) {
+    return f.ask("POST", "/v1/responses", body(fmt::format("{},\"tool_choice\":{}", kTools, choice)))
+        ->status();
+  };
+  EXPECT_EQ(
+      ask(R"({"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"f"},{"type":"web_search"}]})"),
+      200);
+  EXPECT_TRUE(f.backend->last_request.constraint);
+  EXPECT_EQ(ask(R"({"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"g"}]})"),
+            400);
+  EXPECT_EQ(ask(R"({"type":"allowed_tools","mode":"required","tools":[{"type":"web_search"}]})"), 400);
+}
+
+TEST(Responses, TellsTheTemplateNotToThink) {
+  Fixture f;
+  (void)whole(f, R"("reasoning":{"effort":"none"})");
+  EXPECT_EQ(f.backend->last_kwargs["enable_thinking"], false);
+  (void)whole(f, R"("reasoning":{"effort":"high"})");
+  EXPECT_FALSE(f.backend->last_kwargs.contains("enable_thinking"));
 }
 
 TEST(Responses, BringsItemsIntoTheFormOfTemplates) {
@@ -200,7 +252,7 @@ TEST(Responses, RefusesWhatItCannotDo) {
       {R"("previous_response_id":"resp_1")", "previous_response_id"},
       {R"("conversation":{"id":"x"})", "conversation"},
       {R"("background":true)", "background"},
-      {R"("top_logprobs":2)", "top_logprobs"},
+      {R"("top_logprobs":21)", "top_logprobs"},
       {R"("input":null)", "input"},
       {R"("input":[])", "input"},
       {R"("input":[{"type":"item_reference","id":"x"}])", "input[0].type"},

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -72,19 +73,27 @@ Result<std::unique_ptr<api::Backend>> load(const ServeOptions& options, ServerLo
   return backend;
 }
 
-/// The keys that clients may use: the one that was named, and the lines of the file.
+/// The keys that clients may use: those that were named, and the lines of the file, as llama-server has them.
 Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
   std::vector<std::string> keys;
-  if (!options.api_key.empty()) keys.push_back(options.api_key);
+  std::istringstream named(options.api_key);
+  for (std::string key; std::getline(named, key, ',');)
+    if (!key.empty()) keys.push_back(key);
+  if (!options.api_key.empty() && keys.empty())
+    return fail(ErrorKind::kInvalidArgument,
+                "--api-key: expected a key, or several with commas in between, found none");
   if (options.api_key_path.empty()) return keys;
   std::ifstream file(options.api_key_path);
   if (!file) return fail(ErrorKind::kIo, "cannot read {} (--api-key-file)", options.api_key_path);
+  bool any_line = false;
   for (std::string line; std::getline(file, line);) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (!line.empty()) keys.push_back(line);
+    if (line.empty() || line[0] == '#') continue;
+    keys.push_back(line);
+    any_line = true;
   }
   // A server that is meant to be shut must not stand open because a file is empty.
-  if (keys.empty())
+  if (!any_line)
     return fail(ErrorKind::kInvalidArgument, "{} (--api-key-file) holds no key, expected one a line",
                 options.api_key_path);
   return keys;
@@ -166,11 +175,15 @@ void add_serve(CLI::App& app, Action& chosen) {
   verb->add_option("--port", options->port, "Port to listen on; 0: any free one, which is printed")
       ->capture_default_str()
       ->group("Server");
-  verb->add_option("--api-key", options->api_key,
-                   "Clients must send this key; better given in the environment")
+  verb->add_option(
+          "--api-key", options->api_key,
+          "Clients must send this key, or one of several with commas in between; better given in the "
+          "environment")
       ->envname("PACKMULE_API_KEY")
       ->group("Server");
-  verb->add_option("--api-key-file", options->api_key_path, "Further keys, one a line")->group("Server");
+  verb->add_option("--api-key-file", options->api_key_path,
+                   "Further keys, one a line; lines that begin with # are none")
+      ->group("Server");
   verb->add_option("--cors", options->cors_origin,
                    "Let the pages of this origin ask, as https://example.org; '*': those of any")
       ->group("Server");
