@@ -19,10 +19,8 @@ ApiResult<AnswerJob> prepare_messages(Backend& backend, const Json& body) {
 
 ApiResult<Json> count_message_tokens(Backend& backend, const Json& body) {
   API_TRY(const Json chat, chat_from_anthropic(body));
-  API_TRY(const ChatRequest request, parse_template_request(chat));
-  API_TRY(const chat::Rendered prompt, render_prompt(backend, request));
-  API_TRY(const std::vector<int32_t> tokens, prompt_tokens(backend, prompt));
-  return Json{{"input_tokens", tokens.size()}};
+  API_TRY(const size_t n_tokens, count_prompt_tokens(backend, chat));
+  return Json{{"input_tokens", n_tokens}};
 }
 
 }  // namespace packmule::api

@@ -71,6 +71,22 @@ ApiResult<AnswerJob> prepare_conversation(Backend& backend, ChatRequest request)
                    .warnings = std::move(output.warnings)};
 }
 
+ApiResult<size_t> count_prompt_tokens(Backend& backend, const Json& chat) {
+  API_TRY(const ChatRequest request, parse_template_request(chat));
+  API_TRY(const chat::Rendered prompt, render_prompt(backend, request));
+  API_TRY(const std::vector<int32_t> tokens, prompt_tokens(backend, prompt));
+  return tokens.size();
+}
+
+Json input_tokens_json(size_t n_tokens) {
+  return {{"object", "response.input_tokens"}, {"input_tokens", n_tokens}};
+}
+
+ApiResult<Json> count_chat_tokens(Backend& backend, const Json& body) {
+  API_TRY(const size_t n_tokens, count_prompt_tokens(backend, body));
+  return input_tokens_json(n_tokens);
+}
+
 ApiResult<AnswerJob> prepare_chat(Backend& backend, const Json& body) {
   API_TRY(ChatRequest request, parse_chat_request(body, backend.default_sampling(), backend.info().n_vocab));
   const ChatAnswerForm form{.n_choices = static_cast<size_t>(request.n),

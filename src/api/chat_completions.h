@@ -18,6 +18,15 @@ namespace packmule::api {
 /// its writer, and the form of its errors is OpenAI's.
 [[nodiscard]] ApiResult<AnswerJob> prepare_conversation(Backend& backend, ChatRequest request);
 
+/// Of the prompt that a chat request makes.
+[[nodiscard]] ApiResult<size_t> count_prompt_tokens(Backend& backend, const Json& chat);
+
+/// POST /v1/chat/completions/input_tokens, as llama-server has it.
+[[nodiscard]] ApiResult<Json> count_chat_tokens(Backend& backend, const Json& body);
+
+/// {"object": "response.input_tokens", "input_tokens"}: OpenAI's form of such a count.
+[[nodiscard]] Json input_tokens_json(size_t n_tokens);
+
 /// POST /v1/chat/completions.
 [[nodiscard]] ApiResult<AnswerJob> prepare_chat(Backend& backend, const Json& body);
 

@@ -14,4 +14,10 @@ ApiResult<AnswerJob> prepare_response(Backend& backend, const Json& body) {
   return job;
 }
 
+ApiResult<Json> count_response_tokens(Backend& backend, const Json& body) {
+  API_TRY(const Json chat, chat_from_responses(body));
+  API_TRY(const size_t n_tokens, count_prompt_tokens(backend, chat));
+  return input_tokens_json(n_tokens);
+}
+
 }  // namespace packmule::api

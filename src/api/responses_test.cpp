@@ -171,6 +171,18 @@ TEST(Responses, ReadsTheAllowedTools) {
   EXPECT_EQ(ask(R"({"type":"allowed_tools","mode":"required","tools":[{"type":"web_search"}]})"), 400);
 }
 
+TEST(Responses, CountsTokensWithoutAnswering) {
+  Fixture f;
+  const Json count = f.ask("POST", "/v1/responses/input_tokens", body(kTools))->json();
+  EXPECT_EQ(count["object"], "response.input_tokens");
+  (void)whole(f, kTools);
+  EXPECT_EQ(count["input_tokens"], f.backend->last_request.prompt.size());
+  EXPECT_EQ(f.backend->n_generated, 1);
+  EXPECT_EQ(f.ask("POST", "/v1/responses/input_tokens", R"({"input":5})")->status(), 400);
+  EXPECT_EQ(f.ask("POST", "/v1/chat/completions/input_tokens", chat_body())->json().dump(),
+            R"({"object":"response.input_tokens","input_tokens":18})");
+}
+
 TEST(Responses, TellsTheTemplateNotToThink) {
   Fixture f;
   (void)whole(f, R"("reasoning":{"effort":"none"})");

@@ -57,6 +57,8 @@ constexpr Route kRoutes[] = {
     {.path = "/completion", .generate = prepare_llama_completion},
     {.path = "/completions", .generate = prepare_llama_completion},
     {.path = "/v1/responses", .generate = prepare_response},
+    {.path = "/v1/chat/completions/input_tokens", .compute = count_chat_tokens},
+    {.path = "/v1/responses/input_tokens", .compute = count_response_tokens},
     {.path = "/v1/messages", .generate = prepare_messages},
     {.path = "/v1/messages/count_tokens", .compute = count_message_tokens},
     {.path = "/tokenize", .compute = tokenize},

@@ -17,6 +17,10 @@ struct Dialect {
   bool is_anthropic = false;
 };
 
+void PrintTo(const Dialect& dialect, std::ostream* out) {
+  *out << dialect.path;
+}
+
 constexpr Dialect kDialects[] = {
     {"/v1/chat/completions", R"({"messages":[{"role":"user","content":"hi"}])",
      R"("finish_reason":"length")"},
