@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -74,7 +75,8 @@ ValueTypes both(ValueTypes a, const ValueTypes& b) {
 
 class Reader {
  public:
-  explicit Reader(const Json& root) : root_(root) {}
+  /// `n_most`: schemas and properties to look at. References can make more of them than there are.
+  Reader(const Json& root, int64_t n_most) : root_(root), n_left_(n_most) {}
 
   /// Schemas come from JSON that is limited in depth, and so is the recursion between two references.
   ValueTypes types(const Json& schema) {
@@ -98,7 +100,8 @@ class Reader {
   PropertyTypes properties(const Json& schema) {
     PropertyTypes out;
     if (!schema.is_object() || n_left_-- <= 0) return out;
-    const auto all = [&out](const PropertyTypes& more) {
+    const auto all = [&](const PropertyTypes& more) {
+      n_left_ -= std::ssize(more);
       for (const auto& [key, types] : more) {
         const auto [at, is_new] = out.try_emplace(key, types);
         if (!is_new) at->second = both(std::move(at->second), types);
@@ -208,17 +211,19 @@ class Reader {
 
   const Json& root_;
   std::vector<std::string> open_;  // references that are being followed
-  int n_left_ = 2000;              // schemas to look at: references can make more of them than there are
+  int64_t n_left_;
 };
 
 }  // namespace
 
 ValueTypes value_types(const Json& schema, const Json& root) {
-  return Reader(root).types(schema);
+  constexpr int64_t kMost = 2000;
+  return Reader(root, kMost).types(schema);
 }
 
 PropertyTypes property_types(const Json& root) {
-  return Reader(root).properties(root);
+  constexpr int64_t kMost = 20'000;  // those of all properties
+  return Reader(root, kMost).properties(root);
 }
 
 }  // namespace packmule::chat

@@ -1,5 +1,6 @@
 #include "chat/tool_arguments.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace packmule::chat {
@@ -146,13 +147,28 @@ TEST(ToolArguments, BoundsWhatReferencesCost) {
   // Each doubles what is behind it.
   Json root = {{"$defs", {{"d0", {{"type", "integer"}}}}}};
   for (int i = 1; i < 60; ++i) {
-    const Json one = {{"$ref", std::string("#/$defs/d").append(std::to_string(i - 1))}};
-    root["$defs"]["d" + std::to_string(i)] = {{"anyOf", Json::array({one, one})}};
+    const Json one = {{"$ref", fmt::format("#/$defs/d{}", i - 1)}};
+    root["$defs"][fmt::format("d{}", i)] = {{"anyOf", Json::array({one, one})}};
   }
   const ValueTypes types = value_types({{"$ref", "#/$defs/d59"}}, root);
   EXPECT_TRUE(types.empty() || types == ValueTypes{kInteger});
   root["$ref"] = "#/$defs/d59";
   EXPECT_TRUE(property_types(root).empty());
+  // Many properties, many times.
+  Json wide = {{"$defs", {{"all", {{"properties", Json::object()}}}}}, {"allOf", Json::array()}};
+  for (int i = 0; i < 4000; ++i) {
+    wide["$defs"]["all"]["properties"][fmt::format("p{}", i)] = true;
+    wide["allOf"].push_back({{"$ref", "#/$defs/all"}});
+  }
+  EXPECT_EQ(property_types(wide).size(), 4000u) << "16 million, if all were looked at";
+  // A large tool that is only large.
+  Json large = {{"properties", Json::object()}};
+  for (int i = 0; i < 1000; ++i)
+    large["properties"][fmt::format("p{}", i)] = {
+        {"anyOf", Json::array({{{"type", "null"}}, {{"type", "integer"}}, {{"const", 1}}})}};
+  const PropertyTypes found = property_types(large);
+  EXPECT_EQ(found.size(), 1000u);
+  for (const auto& [key, of_one] : found) EXPECT_EQ(of_one, (ValueTypes{kNull, kInteger})) << key;
 }
 
 TEST(ToolArguments, TakesToolsWithoutASchema) {
