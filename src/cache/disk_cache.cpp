@@ -301,11 +301,7 @@ bool DiskCache::store(Ticket ticket, const Snapshot& snapshot) {
     return true;
   }
   if (!written) {
-    remove_with_children(ticket, true);
-    ++counts_.lost_entries;
-    if (!failing_)
-      log(fmt::format("{}; conversations that memory has no room for are lost", written.error().message));
-    failing_ = true;
+    drop_lost(ticket, written.error().message);
     return false;
   }
   failing_ = false;
@@ -313,6 +309,18 @@ bool DiskCache::store(Ticket ticket, const Snapshot& snapshot) {
   ++counts_.written_entries;
   counts_.written_bytes += *written;
   return true;
+}
+
+void DiskCache::drop_lost(Ticket ticket, const std::string& why) {
+  remove_with_children(ticket, true);
+  ++counts_.lost_entries;
+  if (!failing_) log(fmt::format("{}; conversations that memory has no room for are lost", why));
+  failing_ = true;
+}
+
+void DiskCache::lose(Ticket ticket, const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  if (entries_.contains(ticket)) drop_lost(ticket, why);
 }
 
 void DiskCache::cancel(Ticket ticket) {

@@ -66,6 +66,8 @@ class DiskCache {
   /// that failed: the log says why, once.
   bool store(Ticket ticket, const Snapshot& snapshot);
   void cancel(Ticket ticket);
+  /// As cancel(), because of an error, of which the log is told once.
+  void lose(Ticket ticket, const std::string& why);
 
   // ---- reading ----
   struct Found {
@@ -126,6 +128,7 @@ class DiskCache {
   void remove_with_children(Ticket ticket, bool delete_file);
   void use(Entry& entry);
   void log(const std::string& line) const;
+  void drop_lost(Ticket ticket, const std::string& why);
   [[nodiscard]] std::string path_of(const std::string& name) const;
 
   const Options options_;

@@ -78,7 +78,7 @@ class DiskCacheTest : public testing::Test {
       if (snapshot) {
         auto giver = SnapshotGiver::begin(pool, *tree, *snapshot, tree->hold(prompt, first_page));
         EXPECT_TRUE(giver.has_value());
-        while (!giver->give(*tree, *snapshot, 1000)) continue;
+        while (!giver->give(*tree, *snapshot, 1000).value()) continue;
       }
     }
     sequence->reset();

@@ -68,7 +68,7 @@ int64_t Layout::v_row_bytes() const {
 }
 
 int64_t Layout::kv_bytes_per_token() const {
-  return n_attention_layers() * n_kv_heads * (k_row_bytes() + v_row_bytes());
+  return kv_bytes_per_token(false) + kv_bytes_per_token(true);
 }
 
 int64_t Layout::recurrent_bytes() const {

@@ -110,9 +110,14 @@ bool PrefixTree::shrink(int64_t n_more) {
 std::unique_ptr<RecurrentState> PrefixTree::take_state() {
   if (budget_bytes_ <= 0 || !shrink(1)) return nullptr;
   if (spare_.empty()) {
-    auto state = pool_->new_state();
-    if (!state) return nullptr;
-    spare_.push_back(std::make_unique<RecurrentState>(std::move(*state)));
+    if (auto state = pool_->new_state()) {
+      spare_.push_back(std::make_unique<RecurrentState>(std::move(*state)));
+    } else {
+      // A device may have less room than the budget: what is new takes the place of what is worth least.
+      Node* const node = least_valuable(false, nullptr);
+      if (node == nullptr) return nullptr;
+      make_room(*node);
+    }
   }
   ++n_taken_;
   auto state = std::move(spare_.back());

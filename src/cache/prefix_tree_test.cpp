@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 
+#include "cache/device_memory_for_test.h"
 #include "cache/marked_sequence_for_test.h"
 
 namespace packmule::cache {
@@ -155,6 +156,30 @@ TEST_F(PrefixTreeTest, WithoutABudgetNothingIsKept) {
   EXPECT_EQ(run(text(100, 1), {50, 100}), 0);
   EXPECT_EQ(run(text(100, 1), {50, 100}), 0);
   EXPECT_EQ(tree->size_bytes(), 0);
+}
+
+// The budget is the host's; a device that has room for fewer keeps the latest.
+TEST_F(PrefixTreeTest, ADeviceMayHaveRoomForFewer) {
+  Layout layout = small_layout();
+  layout.recurrent.push_back(true);
+  layout.on_device = {false, false, false, true};
+  const auto device = std::make_shared<FakeDevice>(layout);
+  pool = PagePool::create(layout, 100 * kPageTokens, device).value();
+  tree = std::make_unique<PrefixTree>(pool, int64_t{1} << 20);
+  sequence = pool->new_sequence().value();
+  device->states_left = 3;
+  for (int32_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(run(text(100, i), {100}), 0);
+    EXPECT_EQ(tree->find([&] {
+      Ids more = text(100, i);
+      more.push_back(1);
+      return more;
+    }()),
+              100);
+    EXPECT_EQ(tree->n_checkpoints(), std::min(i + 1, 3));
+  }
+  tree->clear();
+  EXPECT_EQ(tree->take_state(), nullptr);
 }
 
 TEST_F(PrefixTreeTest, StatesGivenBackAreUsedAgain) {

@@ -21,8 +21,16 @@ struct StateShape {
   std::vector<int64_t> mixer_number;  // per layer: how many layers of its kind and side come before it
   int64_t n_recurrent = 0;            // layers of this side
   int64_t n_attention = 0;            // layers of this side
+  struct Place {
+    bool on_device = false;
+    int64_t number = 0;  // recurrent layers of its side before it
+  };
+  std::vector<Place> places;  // of the recurrent layers of both sides, in the model's order
   static std::shared_ptr<const StateShape> of(const Layout& layout, bool device = false);
   [[nodiscard]] int64_t total_floats() const { return n_recurrent * (state_floats + history_floats); }
+  [[nodiscard]] int64_t total_floats_of_both() const {
+    return static_cast<int64_t>(places.size()) * (state_floats + history_floats);
+  }
 };
 
 class RecurrentState {
@@ -43,14 +51,18 @@ class RecurrentState {
     return memory_.as<float>().data() + shape_->n_recurrent * shape_->state_floats +
            shape_->mixer_number[layer] * shape_->history_floats;
   }
-  /// Of the part that is the host's.
-  [[nodiscard]] int64_t size_bytes() const { return static_cast<int64_t>(memory_.size_bytes()); }
+  /// Of both sides.
+  [[nodiscard]] int64_t size_bytes() const {
+    return shape_ == nullptr ? 0 : shape_->total_floats_of_both() * static_cast<int64_t>(sizeof(float));
+  }
   /// The device's part; null when no layer is a device's.
   [[nodiscard]] DeviceMemory::State* on_device() const { return device_state_.get(); }
 
-  /// All of it, size_bytes() in the order above: how it leaves memory for a file, and comes back.
-  void read(std::span<std::byte> to) const;
-  void write(std::span<const std::byte> from);
+  /// How it leaves memory for a file, and comes back: size_bytes(), all S and then all convolution histories
+  /// in the model's order of layers, whichever side has them. Of a kept state; an error is the device's, and
+  /// then what was written to is undefined.
+  [[nodiscard]] Status read(std::span<std::byte> to) const;
+  [[nodiscard]] Status write(std::span<const std::byte> from);
 
   void clear();
   /// `other` has the same shape.
@@ -59,7 +71,8 @@ class RecurrentState {
   void take_from(RecurrentState& other);
 
  private:
-  AlignedBuffer memory_;
+  [[nodiscard]] Result<std::span<std::byte>> device_view() const;
+  AlignedBuffer memory_;  // the host's part
   std::shared_ptr<const StateShape> shape_;
   std::shared_ptr<DeviceMemory> device_;
   std::unique_ptr<DeviceMemory::State> device_state_;  // goes before what it was made by

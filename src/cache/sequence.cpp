@@ -18,7 +18,15 @@ struct PagePool::Impl {
   std::shared_ptr<DeviceMemory> device;
   AlignedBuffer memory;
   int64_t n_pages = 0;
-  int64_t page_bytes = 0;     // of the host's part
+  int64_t host_page_bytes = 0;  // of the host's part
+  int64_t page_bytes = 0;       // of both sides
+  /// Attention layers that lie together: in a page of both sides, and in one side's part of it.
+  struct Run {
+    bool on_device = false;
+    int64_t offset = 0, side_offset = 0;
+    int64_t n_bytes = 0;
+  };
+  std::vector<Run> runs;      // in the model's order
   std::vector<int64_t> free;  // page numbers, the next to hand out last
   std::vector<Holders> holders;
   int64_t n_kept = 0;
@@ -33,7 +41,41 @@ struct PagePool::Impl {
     const int64_t v_bytes = kPageTokens * layout.v_row_bytes();
     return k_of(page, layer, layout.n_kv_heads) + kv_head * v_bytes;
   }
-  [[nodiscard]] std::byte* page_at(int64_t page) const { return memory.data() + page * page_bytes; }
+  [[nodiscard]] std::byte* page_at(int64_t page) const { return memory.data() + page * host_page_bytes; }
+
+  [[nodiscard]] static std::vector<Run> runs_of(const Layout& layout) {
+    std::vector<Run> runs;
+    const int64_t n_layers = std::max<int64_t>(1, layout.n_attention_layers());
+    const int64_t layer_bytes = kPageTokens * layout.kv_bytes_per_token() / n_layers;
+    int64_t end = 0, side_end[2] = {0, 0};
+    for (size_t layer = 0; layer < layout.recurrent.size(); ++layer) {
+      if (layout.recurrent[layer]) continue;
+      const bool side = layout.is_on_device(layer);
+      if (runs.empty() || runs.back().on_device != side) runs.push_back({side, end, side_end[side], 0});
+      runs.back().n_bytes += layer_bytes;
+      end += layer_bytes;
+      side_end[side] += layer_bytes;
+    }
+    return runs;
+  }
+  /// The host's part of pages and `bytes` of both sides, a page after the other: calls `host(part, bytes)`
+  /// for each run of the host, and gives the pieces of the device.
+  template <class Byte, class Copy>
+  std::vector<DeviceMemory::Piece<Byte>> exchange(std::span<const int64_t> pages, std::span<Byte> bytes,
+                                                  Copy host) const {
+    std::vector<DeviceMemory::Piece<Byte>> pieces;
+    for (const int64_t page : pages) {
+      for (const Run& run : runs) {
+        const auto part = bytes.subspan(static_cast<size_t>(run.offset), static_cast<size_t>(run.n_bytes));
+        if (run.on_device)
+          pieces.push_back({page, run.side_offset, part});
+        else
+          host(page_at(page) + run.side_offset, part);
+      }
+      bytes = bytes.subspan(static_cast<size_t>(page_bytes));
+    }
+    return pieces;
+  }
 
   int64_t take() {
     const int64_t page = free.back();
@@ -96,20 +138,22 @@ Result<std::shared_ptr<PagePool>> PagePool::create(Layout layout, int64_t capaci
     return fail(ErrorKind::kInvalidArgument, "KV cache: expected room for at least one token, found {}",
                 capacity_tokens);
   auto impl = std::make_unique<Impl>();
-  impl->page_bytes = layout.kv_bytes_per_token(false) * kPageTokens;
+  impl->host_page_bytes = layout.kv_bytes_per_token(false) * kPageTokens;
   const int64_t n_pages = (capacity_tokens - 1) / kPageTokens + 1;
-  if (impl->page_bytes > 0 && n_pages > INT64_MAX / impl->page_bytes)
+  if (impl->host_page_bytes > 0 && n_pages > INT64_MAX / impl->host_page_bytes)
     return fail(ErrorKind::kOutOfMemory, "KV cache: {} tokens of {} bytes are more than any memory holds",
                 capacity_tokens, layout.kv_bytes_per_token(false));
   if (device != nullptr) PACKMULE_TRY_STATUS(device->allocate_pages(n_pages));
   impl->device = std::move(device);
   PACKMULE_TRY(impl->memory,
-               AlignedBuffer::allocate(static_cast<size_t>(n_pages * impl->page_bytes), "the KV cache"));
+               AlignedBuffer::allocate(static_cast<size_t>(n_pages * impl->host_page_bytes), "the KV cache"));
   impl->n_pages = n_pages;
   impl->free.reserve(static_cast<size_t>(n_pages));
   for (int64_t page = n_pages - 1; page >= 0; --page) impl->free.push_back(page);
   impl->holders.resize(static_cast<size_t>(n_pages));
   impl->state_shape = StateShape::of(layout);
+  impl->runs = Impl::runs_of(layout);
+  for (const Impl::Run& run : impl->runs) impl->page_bytes += run.n_bytes;
   impl->layout = std::move(layout);
   return std::shared_ptr<PagePool>(new PagePool(std::move(impl)));
 }
@@ -140,14 +184,18 @@ int64_t PagePool::page_bytes() const {
   return impl_->page_bytes;
 }
 
-void PagePool::read_page(int64_t page, std::span<std::byte> to) const {
-  if (impl_->page_bytes > 0)
-    std::memcpy(to.data(), impl_->page_at(page), static_cast<size_t>(impl_->page_bytes));
+Status PagePool::read_pages(std::span<const int64_t> pages, std::span<std::byte> to) const {
+  const auto pieces = impl_->exchange(pages, to, [](const std::byte* part, std::span<std::byte> bytes) {
+    std::memcpy(bytes.data(), part, bytes.size());
+  });
+  return pieces.empty() ? Status() : impl_->device->read_pages(pieces);
 }
 
-void PagePool::write_page(int64_t page, std::span<const std::byte> from) {
-  if (impl_->page_bytes > 0)
-    std::memcpy(impl_->page_at(page), from.data(), static_cast<size_t>(impl_->page_bytes));
+Status PagePool::write_pages(std::span<const int64_t> pages, std::span<const std::byte> from) {
+  const auto pieces = impl_->exchange(pages, from, [](std::byte* part, std::span<const std::byte> bytes) {
+    std::memcpy(part, bytes.data(), bytes.size());
+  });
+  return pieces.empty() ? Status() : impl_->device->write_pages(pieces);
 }
 
 HeldPages PagePool::take_pages(int64_t n) {
@@ -247,9 +295,9 @@ Status Sequence::resume(std::span<const int64_t> pages, int64_t n_tokens, const 
   if (partial) {
     append(pool.take());
     // Rows that do not count yet are copied as well: they are written before they are read.
-    if (pool.page_bytes > 0)
+    if (pool.host_page_bytes > 0)
       std::memcpy(pool.page_at(impl_->pages.back()), pool.page_at(pages[n_whole]),
-                  static_cast<size_t>(pool.page_bytes));
+                  static_cast<size_t>(pool.host_page_bytes));
     if (pool.device != nullptr) pool.device->copy_page(pages[n_whole], impl_->pages.back());
   }
   impl_->recurrent.copy_from(state);

@@ -121,11 +121,13 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   [[nodiscard]] int64_t n_kept_pages() const;    // that no sequence has, only HeldPages
   [[nodiscard]] int64_t capacity_bytes() const;  // of all pages, when every one has been written
 
-  // Contents as they leave memory for a file, and come back: page_bytes() each.
+  // Contents as they leave memory for a file, and come back: page_bytes() each, the attention layers in the
+  // model's order, whichever side has them. Errors are the device's, and then what was written to is
+  // undefined.
   [[nodiscard]] int64_t page_bytes() const;
-  void read_page(int64_t page, std::span<std::byte> to) const;
-  /// Of a page that take_pages() gave.
-  void write_page(int64_t page, std::span<const std::byte> from);
+  [[nodiscard]] Status read_pages(std::span<const int64_t> pages, std::span<std::byte> to) const;
+  /// Of pages that take_pages() gave.
+  [[nodiscard]] Status write_pages(std::span<const int64_t> pages, std::span<const std::byte> from);
   /// Free pages, at most n_free_pages(), with undefined contents.
   [[nodiscard]] HeldPages take_pages(int64_t n);
 

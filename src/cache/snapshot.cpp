@@ -12,8 +12,13 @@ int64_t pages_of(int64_t n_tokens) {
   return (n_tokens + kPageTokens - 1) / kPageTokens;
 }
 
-std::span<std::byte> page_in(const AlignedBuffer& pages, int64_t index, int64_t page_bytes) {
-  return {pages.data() + index * page_bytes, static_cast<size_t>(page_bytes)};
+/// As many pages as about `bytes` more are, at least one, at most `left`.
+size_t pages_of_turn(int64_t bytes, int64_t page_bytes, int64_t left) {
+  return static_cast<size_t>(std::min(left, 1 + (bytes - 1) / std::max<int64_t>(page_bytes, 1)));
+}
+
+std::span<std::byte> pages_in(const AlignedBuffer& pages, int64_t index, size_t n, int64_t page_bytes) {
+  return {pages.data() + index * page_bytes, n * static_cast<size_t>(page_bytes)};
 }
 
 Result<Snapshot::Checkpoint> copied(const PrefixTree::Entry& entry) {
@@ -21,7 +26,7 @@ Result<Snapshot::Checkpoint> copied(const PrefixTree::Entry& entry) {
                                   .logits = {entry.logits.begin(), entry.logits.end()}};
   const auto bytes = static_cast<size_t>(entry.state.size_bytes());
   PACKMULE_TRY(checkpoint.state, AlignedBuffer::allocate(bytes, "a copy of a recurrent state"));
-  entry.state.read({checkpoint.state.data(), bytes});
+  PACKMULE_TRY_STATUS(entry.state.read({checkpoint.state.data(), bytes}));
   return checkpoint;
 }
 
@@ -85,17 +90,21 @@ Result<bool> SnapshotTaker::take(const PrefixTree& tree, int64_t bytes) {
     bytes -= static_cast<int64_t>(checkpoint->state.size_bytes());
     snapshot_.checkpoints.push_back(std::move(*checkpoint));
   }
-  for (; bytes > 0 && n_copied_ < snapshot_.n_pages(); bytes -= std::max<int64_t>(page_bytes, 1), ++n_copied_)
-    pool_->read_page(pages_.numbers()[static_cast<size_t>(snapshot_.first_page + n_copied_)],
-                     page_in(snapshot_.pages, n_copied_, page_bytes));
+  if (bytes > 0) {
+    const size_t n = pages_of_turn(bytes, page_bytes, snapshot_.n_pages() - n_copied_);
+    PACKMULE_TRY_STATUS(
+        pool_->read_pages(pages_.numbers().subspan(static_cast<size_t>(snapshot_.first_page + n_copied_), n),
+                          pages_in(snapshot_.pages, n_copied_, n, page_bytes)));
+    n_copied_ += static_cast<int64_t>(n);
+  }
   return checkpoints_.empty() && n_copied_ == snapshot_.n_pages();
 }
 
 Result<Snapshot> take_snapshot(const PagePool& pool, const PrefixTree::Entry& entry, int64_t first_page) {
   PACKMULE_TRY(Snapshot snapshot, empty_snapshot(pool, entry.tokens, first_page));
-  for (int64_t i = 0; i < snapshot.n_pages(); ++i)
-    pool.read_page(entry.pages[static_cast<size_t>(first_page + i)],
-                   page_in(snapshot.pages, i, pool.page_bytes()));
+  const auto n_pages = static_cast<size_t>(snapshot.n_pages());
+  PACKMULE_TRY_STATUS(pool.read_pages(entry.pages.subspan(static_cast<size_t>(first_page), n_pages),
+                                      pages_in(snapshot.pages, 0, n_pages, pool.page_bytes())));
   PACKMULE_TRY(Snapshot::Checkpoint checkpoint, copied(entry));
   snapshot.checkpoints.push_back(std::move(checkpoint));
   return snapshot;
@@ -115,17 +124,24 @@ Result<SnapshotGiver> SnapshotGiver::begin(std::shared_ptr<PagePool> pool, Prefi
   return giver;
 }
 
-bool SnapshotGiver::give(PrefixTree& tree, const Snapshot& snapshot, int64_t bytes) {
+Result<bool> SnapshotGiver::give(PrefixTree& tree, const Snapshot& snapshot, int64_t bytes) {
   const int64_t page_bytes = pool_->page_bytes();
-  for (; bytes > 0 && n_copied_ < snapshot.n_pages(); bytes -= std::max<int64_t>(page_bytes, 1), ++n_copied_)
-    pool_->write_page(own_.numbers()[static_cast<size_t>(n_copied_)],
-                      page_in(snapshot.pages, n_copied_, page_bytes));
+  if (n_copied_ < snapshot.n_pages()) {
+    const size_t n = pages_of_turn(bytes, page_bytes, snapshot.n_pages() - n_copied_);
+    PACKMULE_TRY_STATUS(pool_->write_pages(own_.numbers().subspan(static_cast<size_t>(n_copied_), n),
+                                           pages_in(snapshot.pages, n_copied_, n, page_bytes)));
+    n_copied_ += static_cast<int64_t>(n);
+    bytes -= static_cast<int64_t>(n) * std::max<int64_t>(page_bytes, 1);
+  }
   while (bytes > 0 && n_checkpoints_ < snapshot.checkpoints.size()) {
     const Snapshot::Checkpoint& from = snapshot.checkpoints[n_checkpoints_++];
     auto state = tree.take_state();
     if (state == nullptr) continue;
     bytes -= state->size_bytes();
-    state->write({from.state.data(), from.state.size_bytes()});
+    if (Status written = state->write({from.state.data(), from.state.size_bytes()}); !written) {
+      tree.give_back(std::move(state));
+      return tl::unexpected(std::move(written).error());
+    }
     std::vector<int64_t> pages(before_.numbers().begin(), before_.numbers().end());
     pages.insert(pages.end(), own_.numbers().begin(), own_.numbers().end());
     pages.resize(static_cast<size_t>(pages_of(from.n_tokens)));

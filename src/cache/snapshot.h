@@ -36,7 +36,7 @@ struct Snapshot {
   };
   std::vector<int32_t> tokens;  // from the first of the conversation on
   int64_t first_page = 0;       // those before are not in it
-  AlignedBuffer pages;          // of the tokens from first_page * kPageTokens on, each as PagePool::read_page
+  AlignedBuffer pages;          // of the tokens from first_page * kPageTokens on, as PagePool::read_pages()
   std::vector<Checkpoint> checkpoints;  // by position, none before the first page
 
   [[nodiscard]] int64_t n_pages() const {
@@ -75,8 +75,9 @@ class SnapshotGiver {
   /// may be dropped from the tree: kOutOfMemory when there are not enough.
   static Result<SnapshotGiver> begin(std::shared_ptr<PagePool> pool, PrefixTree& tree,
                                      const Snapshot& snapshot, HeldPages before);
-  /// Copies about `bytes` more. True when all is in the tree that has room there.
-  bool give(PrefixTree& tree, const Snapshot& snapshot, int64_t bytes);
+  /// Copies about `bytes` more. True when all is in the tree that has room there. After an error (a device's)
+  /// nothing more can be given; what is in the tree is whole.
+  [[nodiscard]] Result<bool> give(PrefixTree& tree, const Snapshot& snapshot, int64_t bytes);
   [[nodiscard]] int64_t n_tokens() const {
     return n_tokens_;
   }  // of the longest checkpoint that has found room

@@ -11,6 +11,7 @@
 #include <numeric>
 #include <set>
 
+#include "cache/device_memory_for_test.h"
 #include "cache/marked_sequence_for_test.h"
 #include "cache/snapshot_file.h"
 
@@ -121,7 +122,7 @@ TEST_F(SnapshotTest, ComesBackFromAFileInAnotherTree) {
   auto giver = SnapshotGiver::begin(to.pool, to.tree, *read, {});
   ASSERT_TRUE(giver.has_value());
   int rounds = 1;
-  while (!giver->give(to.tree, *read, 100)) ++rounds;
+  while (!giver->give(to.tree, *read, 100).value()) ++rounds;
   EXPECT_GT(rounds, 1);
   EXPECT_EQ(giver->n_tokens(), 300);
   EXPECT_EQ(to.tree.checkpoints_along(tokens), (std::vector<int64_t>{64, 100, 230, 300}));
@@ -147,7 +148,7 @@ TEST_F(SnapshotTest, BuildsOnPagesThatAreThere) {
   EXPECT_EQ(snapshot.n_pages(), 3);
   auto giver = SnapshotGiver::begin(to.pool, to.tree, snapshot, to.tree.hold(tokens, 2));
   ASSERT_TRUE(giver.has_value());
-  while (!giver->give(to.tree, snapshot, 100)) continue;
+  while (!giver->give(to.tree, snapshot, 100).value()) continue;
   const auto sequence = to.pool->new_sequence().value();
   Ids asked = tokens;
   asked.push_back(1);
@@ -238,6 +239,127 @@ TEST_F(SnapshotTest, WhatCannotBeWrittenLeavesNothing) {
   fs::create_directory(path("taken"));
   EXPECT_FALSE(write_snapshot(path("taken"), caches.format(), snapshot).has_value());
   EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 1);
+}
+
+std::vector<std::byte> noise(size_t n) {
+  std::vector<std::byte> bytes(n);
+  uint32_t word = 1;
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>((word = word * 1664525u + 1013904223u) >> 24);
+  return bytes;
+}
+
+// Every way to give the layers to two sides reads and writes the same bytes, and each layer's are where it
+// looks for them.
+TEST(SnapshotSides, WhereALayerLiesDoesNotShowInItsBytes) {
+  Layout layout = small_layout();
+  layout.recurrent = {true, false, true, false, false, true};
+  const std::vector<std::byte> page_bytes =
+      noise(static_cast<size_t>(2 * kPageTokens * layout.kv_bytes_per_token()));
+  const std::vector<std::byte> state_bytes = noise(static_cast<size_t>(layout.recurrent_bytes()));
+  const auto layer_bytes =
+      static_cast<size_t>(kPageTokens * layout.n_kv_heads * (layout.k_row_bytes() + layout.v_row_bytes()));
+  const size_t s_bytes = 8 * sizeof(float), history_bytes = 12 * sizeof(float);
+  for (uint32_t sides = 0; sides < 64; ++sides) {
+    SCOPED_TRACE(sides);
+    layout.on_device.clear();
+    for (size_t layer = 0; layer < 6; ++layer) layout.on_device.push_back((sides >> layer & 1) != 0);
+    const auto device = sides == 0 ? nullptr : std::make_shared<FakeDevice>(layout);
+    const auto pool = PagePool::create(layout, 5 * kPageTokens, device).value();
+    ASSERT_EQ(static_cast<size_t>(pool->page_bytes()) * 2, page_bytes.size());
+    const auto before = pool->new_sequence().value(), sequence = pool->new_sequence().value();
+    ASSERT_TRUE(before->reserve(1).has_value() && sequence->reserve(2 * kPageTokens).has_value());
+    const std::vector<int64_t> pages(sequence->page_numbers().begin(), sequence->page_numbers().end());
+    ASSERT_TRUE(pool->write_pages(pages, page_bytes).has_value());
+    std::vector<std::byte> read(page_bytes.size());
+    ASSERT_TRUE(pool->read_pages(pages, read).has_value());
+    EXPECT_EQ(read, page_bytes);
+    RecurrentState state = pool->new_state().value();
+    ASSERT_EQ(static_cast<size_t>(state.size_bytes()), state_bytes.size());
+    ASSERT_TRUE(state.write(state_bytes).has_value());
+    read.resize(state_bytes.size());
+    ASSERT_TRUE(state.read(read).has_value());
+    EXPECT_EQ(read, state_bytes);
+    if (device != nullptr) {
+      EXPECT_EQ(device->n_calls, (sides & 0b011010) != 0 ? 4 : 2) << "page by page";
+    }
+
+    size_t n_attention = 0, n_recurrent = 0, on_device[2] = {0, 0};
+    const size_t n_device_states = (sides & 1) + (sides >> 2 & 1) + (sides >> 5 & 1);
+    for (int layer = 0; layer < 6; ++layer) {
+      const bool recurrent = layout.recurrent[static_cast<size_t>(layer)];
+      const bool there = layout.is_on_device(static_cast<size_t>(layer));
+      if (recurrent) {
+        const std::byte* s = nullptr;
+        const std::byte* history = nullptr;
+        if (there) {
+          s = FakeDevice::bytes_of(*state.on_device()).data() + on_device[1] * s_bytes;
+          history = FakeDevice::bytes_of(*state.on_device()).data() + n_device_states * s_bytes +
+                    on_device[1] * history_bytes;
+        } else {
+          s = reinterpret_cast<const std::byte*>(state.state(layer));
+          history = reinterpret_cast<const std::byte*>(state.conv_history(layer));
+        }
+        EXPECT_EQ(std::memcmp(s, state_bytes.data() + n_recurrent * s_bytes, s_bytes), 0) << layer;
+        EXPECT_EQ(std::memcmp(history, state_bytes.data() + 3 * s_bytes + n_recurrent * history_bytes,
+                              history_bytes),
+                  0)
+            << layer;
+        ++n_recurrent;
+      } else {
+        const std::byte* const expected =
+            page_bytes.data() + page_bytes.size() / 2 + n_attention * layer_bytes;
+        const std::byte* const found =
+            there ? device->pages[static_cast<size_t>(pages[1])].data() + on_device[0] * layer_bytes
+                  : sequence->k_row(layer, 0, kPageTokens);
+        EXPECT_EQ(std::memcmp(found, expected, layer_bytes), 0) << layer;
+        ++n_attention;
+      }
+      on_device[recurrent ? 1 : 0] += there ? 1 : 0;
+    }
+  }
+}
+
+// At every call of a device that may fail.
+TEST(SnapshotSides, ADeviceThatFailsIsAnError) {
+  Layout layout = small_layout();
+  layout.recurrent = {true, false, true};
+  layout.on_device = {true, true, true};
+  const Ids tokens = text(300, 3);
+  const auto device = std::make_shared<FakeDevice>(layout);
+  const auto pool = PagePool::create(layout, 20 * kPageTokens, device).value();
+  PrefixTree tree(pool, int64_t{1} << 20);
+  Snapshot whole;
+  for (int64_t calls = 0;; ++calls) {
+    SCOPED_TRACE(calls);
+    tree.clear();
+    const auto sequence = pool->new_sequence().value();
+    ASSERT_TRUE(sequence->reserve(300).has_value());
+    tree.insert(tokens, sequence->page_numbers(), tree.take_state());
+    device->calls_left = calls;
+    auto taker = SnapshotTaker::begin(pool, tokens, tree.hold(tokens, 5), 0, {300});
+    Result<bool> complete = taker->take(tree, 100);
+    while (complete && !*complete) complete = taker->take(tree, 100);
+    if (complete) {
+      EXPECT_EQ(calls, 6) << "the state and five pages";
+      whole = std::move(taker->snapshot());
+      break;
+    }
+    EXPECT_EQ(complete.error().message, "the device is lost");
+  }
+  const auto other_device = std::make_shared<FakeDevice>(layout);
+  const auto other_pool = PagePool::create(layout, 20 * kPageTokens, other_device).value();
+  PrefixTree other_tree(other_pool, int64_t{1} << 20);
+  for (int64_t calls = 0; calls < 7; ++calls) {
+    SCOPED_TRACE(calls);
+    other_device->calls_left = calls;
+    auto giver = SnapshotGiver::begin(other_pool, other_tree, whole, {});
+    Result<bool> complete = giver->give(other_tree, whole, 100);
+    while (complete && !*complete) complete = giver->give(other_tree, whole, 100);
+    EXPECT_EQ(complete.has_value(), calls == 6);
+    EXPECT_EQ(other_tree.n_checkpoints(), calls == 6 ? 1 : 0);
+    giver = tl::unexpected(Error{});
+    EXPECT_EQ(other_pool->n_free_pages(), calls == 6 ? 15 : 20);
+  }
 }
 
 }  // namespace

@@ -85,7 +85,7 @@ void DiskTier::dropped(const PrefixTree::Entry& entry) {
       return disk_->cancel(reserved->ticket);
   }
   auto taken = cache::take_snapshot(*pool_, entry, reserved->first_page);
-  if (!taken) return disk_->cancel(reserved->ticket);
+  if (!taken) return disk_->lose(reserved->ticket, taken.error().message);
   const auto snapshot = std::make_shared<cache::Snapshot>(std::move(*taken));
   submit({.run = [this, snapshot, ticket = reserved->ticket] { (void)disk_->store(ticket, *snapshot); },
           .bytes = bytes_of(*snapshot)},
@@ -138,7 +138,9 @@ bool DiskTier::arrive(Arrival& arrival, PrefixTree& tree) {
     if (!giver) return true;
     arrival.giver_ = std::move(*giver);
   }
-  if (!arrival.giver_->give(tree, *arrival.snapshot_, kBytesBetweenSteps)) return false;
+  // A device that fails here fails what waits for this as well, which then says so.
+  const auto complete = arrival.giver_->give(tree, *arrival.snapshot_, kBytesBetweenSteps);
+  if (complete && !*complete) return false;
   if (const int64_t n = arrival.giver_->n_tokens() - arrival.n_known_; n > 0) disk_->count_hit(n);
   return true;
 }
@@ -154,7 +156,7 @@ void DiskTier::save_all(const PrefixTree& tree) {
     if (snapshot)
       works = disk_->store(reserved->ticket, *snapshot);
     else
-      disk_->cancel(reserved->ticket);
+      disk_->lose(reserved->ticket, snapshot.error().message);
   });
 }
 

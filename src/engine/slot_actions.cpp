@@ -18,15 +18,6 @@ tl::unexpected<Error> nothing_there(int slot) {
               "slot {} holds no conversation, or it was dropped for want of room", slot);
 }
 
-/// Files hold what the host has of pages and states, and that is not all of them then.
-Status refuse_device(const cache::Layout& layout) {
-  if (!layout.has_device_layers()) return {};
-  return fail(
-      ErrorKind::kUnsupported,
-      "conversations cannot be kept in files while their caches are on a graphics card; --no-kv-offload "
-      "keeps these in the host's memory");
-}
-
 }  // namespace
 
 Status Scheduler::open_disk() {
@@ -34,10 +25,6 @@ Status Scheduler::open_disk() {
   const auto warn = [log = options_.warn](const std::string& line) {
     if (log) log("--cache-disk: " + line);
   };
-  if (const Status possible = refuse_device(pages_->layout()); !possible) {
-    warn(possible.error().message + "; going on without it");
-    return {};
-  }
   auto disk = cache::DiskCache::open({.folder = options_.cache_disk_path,
                                       .limit_bytes = options_.cache_disk_bytes,
                                       .format = snapshot_format_,
@@ -158,9 +145,11 @@ Status Scheduler::fill_slot(int slot, std::shared_ptr<const cache::Snapshot> sna
       if (!begun) return tl::unexpected(begun.error());
       giver = std::move(*begun);
     }
-    if (!giver->give(tree_, *snapshot, kBytesBetweenSteps)) return std::nullopt;
+    const auto complete = giver->give(tree_, *snapshot, kBytesBetweenSteps);
+    if (complete && !*complete) return std::nullopt;
     const bool any = giver->n_tokens() > 0;
     giver.reset();
+    if (!complete) return tl::unexpected(complete.error());
     if (!any)
       return fail(ErrorKind::kOutOfMemory, "there is no memory to keep a conversation in; raise --cache-ram");
     place.last_tokens = snapshot->tokens;
@@ -182,7 +171,6 @@ Result<int64_t> Scheduler::erase_slot(int slot, const std::stop_token& stop) {
 
 Result<Engine::SlotFile> Engine::save_slot(int slot, const std::string& path, std::stop_token stop) {
   Scheduler& scheduler = *impl_->scheduler;
-  PACKMULE_TRY_STATUS(refuse_device(impl_->model->cache_layout()));
   PACKMULE_TRY(const cache::Snapshot snapshot, scheduler.copy_slot(slot, stop));
   PACKMULE_TRY(const int64_t n_bytes, cache::write_snapshot(path, scheduler.snapshot_format(), snapshot));
   return SlotFile{.n_tokens = std::ssize(snapshot.tokens), .n_bytes = n_bytes};
@@ -190,7 +178,6 @@ Result<Engine::SlotFile> Engine::save_slot(int slot, const std::string& path, st
 
 Result<Engine::SlotFile> Engine::restore_slot(int slot, const std::string& path, std::stop_token stop) {
   Scheduler& scheduler = *impl_->scheduler;
-  PACKMULE_TRY_STATUS(refuse_device(impl_->model->cache_layout()));
   PACKMULE_TRY(cache::ByteSource source, cache::open_source(path));
   PACKMULE_TRY(const cache::SnapshotReader reader,
                cache::SnapshotReader::open(std::move(source), scheduler.snapshot_format()));

@@ -1,5 +1,6 @@
 #include "runtime/device_caches.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -52,6 +53,13 @@ int64_t DeviceCaches::v_offset(const cache::Layout& layout, int layer) {
   return k_offset(layout, layer) + cache::kPageTokens * layout.n_kv_heads * layout.k_row_bytes();
 }
 
+/// Runs work of which nobody hears whether it failed, until they ask for its results.
+template <class Record>
+void DeviceCaches::attempt(Record record) {
+  Status status = run_once(gpu_->device(), record);
+  if (copied_ && !status) copied_ = std::move(status);
+}
+
 Result<std::unique_ptr<cache::DeviceMemory::State>> DeviceCaches::new_state(Use use) {
   auto made = std::make_unique<DeviceState>();
   made->id = next_id();
@@ -63,7 +71,12 @@ Result<std::unique_ptr<cache::DeviceMemory::State>> DeviceCaches::new_state(Use 
                 gpu_->device()->info().id, n_bytes, gpu_->device()->largest_arena());
   if (n_bytes > 0) {
     const auto kind = use == Use::kLive ? vulkan::Buffer::Kind::kDevice : vulkan::Buffer::Kind::kReadback;
+    const vulkan::Budget& budget = gpu_->device()->budget();
+    const int64_t left = budget.left_bytes();
     PACKMULE_TRY(made->buffer, vulkan::Buffer::create(gpu_->device(), kind, n_bytes, "a recurrent state"));
+    if (use == Use::kKept && budget.left_bytes() < std::min(left, kLeftByKeptStates))
+      return fail(ErrorKind::kOutOfMemory, "{}: no memory to keep a recurrent state of {} bytes in",
+                  gpu_->device()->info().id, n_bytes);
   }
   clear(*made);
   return made;
@@ -71,13 +84,12 @@ Result<std::unique_ptr<cache::DeviceMemory::State>> DeviceCaches::new_state(Use 
 
 void DeviceCaches::clear(State& state) {
   if (shape_->n_recurrent == 0) return;
-  (void)run_once(gpu_->device(), [&](vulkan::Recorder& r) { r.fill(of(state).buffer.span(), 0); });
+  attempt([&](vulkan::Recorder& r) { r.fill(of(state).buffer.span(), 0); });
 }
 
 void DeviceCaches::copy(const State& from, State& to) {
   if (shape_->n_recurrent == 0) return;
-  (void)run_once(gpu_->device(),
-                 [&](vulkan::Recorder& r) { r.copy(of(from).buffer.span(), of(to).buffer.span()); });
+  attempt([&](vulkan::Recorder& r) { r.copy(of(from).buffer.span(), of(to).buffer.span()); });
 }
 
 Status DeviceCaches::allocate_pages(int64_t n_pages) {
@@ -93,9 +105,44 @@ Status DeviceCaches::allocate_pages(int64_t n_pages) {
 
 void DeviceCaches::copy_page(int64_t from, int64_t to) {
   if (page_bytes(layout_) == 0) return;
-  (void)run_once(gpu_->device(), [&](vulkan::Recorder& r) {
+  attempt([&](vulkan::Recorder& r) {
     r.copy(pages_.span(static_cast<int>(from)), pages_.span(static_cast<int>(to)));
   });
+}
+
+template <class Byte>
+Result<std::vector<vulkan::Exchange::Piece<Byte>>> DeviceCaches::prepare(
+    std::span<const Piece<Byte>> pieces) {
+  PACKMULE_TRY_STATUS(copied_);
+  if (!exchange_) {
+    PACKMULE_TRY(exchange_, vulkan::Exchange::create(gpu_->device()));
+  }
+  std::vector<vulkan::Exchange::Piece<Byte>> prepared;
+  prepared.reserve(pieces.size());
+  for (const auto& [page, offset, host] : pieces)
+    prepared.push_back(
+        {pages_.span(static_cast<int>(page)).part(offset, static_cast<int64_t>(host.size())), host});
+  return prepared;
+}
+
+Status DeviceCaches::read_pages(std::span<const Piece<std::byte>> pieces) {
+  PACKMULE_TRY(const auto prepared, prepare(pieces));
+  return exchange_->read(prepared);
+}
+
+Status DeviceCaches::write_pages(std::span<const Piece<const std::byte>> pieces) {
+  PACKMULE_TRY(const auto prepared, prepare(pieces));
+  return exchange_->write(prepared);
+}
+
+Result<std::span<std::byte>> DeviceCaches::view(State& kept) {
+  if (shape_->n_recurrent == 0) return std::span<std::byte>();
+  PACKMULE_TRY_STATUS(copied_);
+  const std::span<std::byte> bytes = of(kept).buffer.mapped();
+  if (bytes.empty()) return fail(ErrorKind::kInternal, "the state of a running sequence is not the host's");
+  // Nothing but the barriers: what a pass that failed has left running is waited for, and seen by the host.
+  PACKMULE_TRY_STATUS(run_once(gpu_->device(), [](vulkan::Recorder&) {}));
+  return bytes;
 }
 
 vulkan::Span DeviceCaches::state(const DeviceState& state, int layer) const {

@@ -9,6 +9,7 @@
 #include "tests/support/test_data.h"
 #include "vulkan/commands.h"
 #include "vulkan/device_for_test.h"
+#include "vulkan/exchange.h"
 
 namespace packmule::vulkan {
 namespace {
@@ -79,6 +80,59 @@ TEST_F(DeviceTest, UploadsThroughTheRingAndReadsBack) {
   ASSERT_TRUE(read_back(device(), buffer->span().part(4096, bytes), std::as_writable_bytes(std::span(back))));
   EXPECT_EQ(back, words);
   EXPECT_FALSE(uploader->upload(std::as_bytes(std::span(words)), buffer->span().part(0, 8)).has_value());
+}
+
+TEST_F(DeviceTest, PiecesGoThroughTheStagingOfAnExchange) {
+  // Nothing, single words, what fills a slot, and more than both slots hold; on the device in another order,
+  // with a word between them.
+  const std::vector<size_t> n_words{0, 1, 3, 1024, 5, 0, 5000, 1023, 2, 0};
+  const size_t n_all = std::accumulate(n_words.begin(), n_words.end(), size_t{0});
+  std::vector<uint32_t> words(n_all), back(n_all), expected(n_all + n_words.size(), 7);
+  std::iota(words.begin(), words.end(), 100u);
+  const auto own = Device::create(test().instance, test().info).value();
+  auto buffer =
+      Buffer::create(own, Buffer::Kind::kDevice, static_cast<int64_t>(4 * expected.size()), "a test");
+  ASSERT_TRUE(buffer.has_value());
+  const auto all = [](auto& values) { return std::as_writable_bytes(std::span(values)); };
+  std::vector<Exchange::Piece<const std::byte>> out;
+  std::vector<Exchange::Piece<std::byte>> in;
+  size_t host = 0, device_end = expected.size();
+  for (const size_t n : n_words) {
+    const size_t at = device_end - n;
+    device_end = at - 1;
+    const Span there = buffer->span().part(static_cast<int64_t>(4 * at), static_cast<int64_t>(4 * n));
+    out.push_back({there, std::as_bytes(std::span(words)).subspan(4 * host, 4 * n)});
+    in.push_back({there, all(back).subspan(4 * host, 4 * n)});
+    std::copy_n(words.begin() + static_cast<std::ptrdiff_t>(host), n,
+                expected.begin() + static_cast<std::ptrdiff_t>(at));
+    host += n;
+  }
+  auto exchange = Exchange::create(own, 4096);
+  ASSERT_TRUE(exchange.has_value());
+  std::vector<uint32_t> sevens(expected.size(), 7);
+  const std::vector<Exchange::Piece<const std::byte>> whole{
+      {buffer->span(), std::as_bytes(std::span(sevens))}};
+  ASSERT_TRUE(exchange->write(whole).has_value());
+  ASSERT_TRUE(exchange->write(out).has_value());
+  std::vector<uint32_t> there(expected.size());
+  ASSERT_TRUE(read_back(own, buffer->span(), all(there)).has_value());
+  EXPECT_EQ(there, expected);
+  // A device that is lost on the way, and what it left in the slots.
+  for (int64_t n = 0;; ++n) {
+    own->lose_after(n);
+    std::ranges::fill(back, 0u);
+    const Status read = exchange->read(in);
+    if (read) {
+      EXPECT_GE(n, 6) << "submissions of 4,096 bytes at most";
+      EXPECT_LE(n, 8);
+      break;
+    }
+    EXPECT_THAT(read.error().message, HasSubstr("lost"));
+  }
+  EXPECT_EQ(back, words);
+  own->lose_after(-1);
+  in[3].host = in[3].host.first(8);
+  EXPECT_FALSE(exchange->read(in).has_value());
 }
 
 TEST_F(DeviceTest, AListIsRecordedOnceAndRunOften) {

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import unittest
 
-from serving import PATIENCE, Server, end_all, main, refused
+from serving import PATIENCE, Server, end_all, has_lavapipe, main, refused
 
 
 class KeptTest(unittest.TestCase):
@@ -126,6 +126,33 @@ class KeptTest(unittest.TestCase):
         self.assertEqual((again, timings["prompt_n"]), (first, n_prompt))
         self.assertIn("damaged", server.log())
         self.assertEqual(server.stop(), 0)
+
+    def test_conversations_on_a_device_in_files(self):
+        """Written from one side's memory, gone on from on the other."""
+        if not has_lavapipe():
+            self.skipTest("no lavapipe here")
+        disk, slots = os.path.join(self.folder.name, "disk"), os.path.join(self.folder.name, "slots")
+        os.mkdir(slots)
+        device = ["--device", "Vulkan0", "-ngl", "99", "--slot-save-path", slots]
+        server = self.start("--cache-disk", disk, *device)
+        first, timings = self.ask(server)
+        status, saved = server.post("/slots/0?action=save", {"filename": "slot"})
+        self.assertEqual(status, 200, saved)
+        self.assertEqual(server.stop(), 0)
+        self.assertNotIn("going on without it", server.log())
+        self.assertGreaterEqual(len([f for f in os.listdir(disk) if f.endswith(".kv")]), 2, server.log())
+
+        server = self.start("--cache-disk", disk, *device)
+        again, timings = self.ask(server)
+        self.assertLessEqual(timings["prompt_n"], 1)
+        self.assertEqual(again, first)
+        self.assertEqual(server.stop(), 0)
+        for where in (["--no-kv-offload", *device], ["--device", "none", "--slot-save-path", slots]):
+            server = self.start(*where)
+            status, restored = server.post("/slots/1?action=restore", {"filename": "slot"})
+            self.assertEqual((status, restored.get("n_restored")), (200, saved["n_saved"]), restored)
+            self.assertLessEqual(self.ask(server)[1]["prompt_n"], 1)
+            self.assertEqual(server.stop(), 0)
 
     def test_progress_and_timings_in_streams(self):
         server = self.start("-ub", "64")

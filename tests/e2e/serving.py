@@ -128,6 +128,12 @@ class Server:
             Server.running.remove(self)
 
 
+def has_lavapipe():
+    """Whether the processor can pose as the graphics device Vulkan0 here."""
+    return "Vulkan0: llvmpipe" in subprocess.run([PACKMULE, "--list-devices"], capture_output=True, text=True,
+                                                 timeout=PATIENCE).stdout
+
+
 def refused(*flags):
     """The code and the words with which the program ends at once."""
     run = subprocess.run([PACKMULE, "serve", "-m", MODEL, "--port", "0", *flags], capture_output=True, text=True,

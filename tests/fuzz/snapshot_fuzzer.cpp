@@ -97,7 +97,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (snapshot->first_page > 0) return 0;
   auto giver = SnapshotGiver::begin(pool, tree, *snapshot, {});
   require(giver.has_value(), "no room in an empty tree");
-  while (!giver->give(tree, *snapshot, 1)) continue;
+  for (bool complete = false; !complete;) {
+    const auto given = giver->give(tree, *snapshot, 1);
+    require(given.has_value(), "the host's memory does not fail");
+    complete = *given;
+  }
   const auto sequence = pool->new_sequence().value();
   const auto found = tree.resume(snapshot->tokens, *sequence);
   require(found.n_tokens <= static_cast<int64_t>(snapshot->tokens.size()), "more than there is");
