@@ -12,6 +12,7 @@
 #include "base/system_memory.h"
 #include "base/utf8.h"
 #include "vulkan/arena_layout.h"
+#include "vulkan/hardware.h"
 
 namespace packmule::cli {
 namespace {
@@ -271,6 +272,8 @@ vulkan::MemoryPolicy policy_of(const PlacementFlags& flags, const placement::Pro
 
 Result<std::optional<vulkan::DeviceInfo>> device_of(const PlacementFlags& flags) {
   if (flags.devices == "none") return std::nullopt;
+  // Only a card is taken unasked, and where there can be none, no driver needs to be loaded to know that.
+  if (flags.devices.empty() && !vulkan::may_have_graphics_card()) return std::nullopt;
   const auto devices = vulkan::list_devices();
   if (flags.devices.empty()) {
     if (!devices) return std::nullopt;

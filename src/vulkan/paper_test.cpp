@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -11,6 +12,7 @@
 #include "vulkan/budget.h"
 #include "vulkan/cache_file.h"
 #include "vulkan/device_info.h"
+#include "vulkan/hardware.h"
 #include "vulkan/volk.h"
 
 namespace packmule::vulkan {
@@ -150,6 +152,53 @@ TEST_F(CacheFile, AFolderThatCannotBeMadeIsAnError) {
   EXPECT_THAT(write_cache_file("/proc/packmule/file", uuid_, data_).error().message,
               HasSubstr("cannot keep the pipeline cache"));
 }
+
+#ifdef __linux__
+/// A machine's folders: a server's network card and disk, some device files, nothing of graphics.
+class Hardware : public ::testing::Test {
+ protected:
+  Hardware() : root(std::filesystem::temp_directory_path() / fmt::format("packmule-hardware-{}", getpid())) {
+    std::filesystem::remove_all(root);
+    for (const char* name : {"dev/null", "dev/nvme0", "dev/nvram", "dev/pts"}) put(name, "");
+    put("sys/bus/pci/devices/0000:00:01.0/class", "0x020000\n");
+    put("sys/bus/pci/devices/0000:00:02.0/class", "0x010802\n");
+    for (const char* name : kVariables) unsetenv(name);
+  }
+  ~Hardware() override { std::filesystem::remove_all(root); }
+  void put(const std::string& name, const std::string& text) const {
+    std::filesystem::create_directories((root / name).parent_path());
+    std::ofstream(root / name) << text;
+  }
+  [[nodiscard]] bool may_have() const { return may_have_graphics_card(root); }
+  static constexpr const char* kVariables[] = {"VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES"};
+  std::filesystem::path root;
+};
+
+TEST_F(Hardware, IsRuledOutOnlyWhereTheSystemSaysSo) {
+  EXPECT_FALSE(may_have());
+  for (const char* name :
+       {"dev/dri", "dev/nvidiactl", "dev/dxg", "dev/kfd", "dev/mali0", "proc/driver/nvidia"}) {
+    put(name, "");
+    EXPECT_TRUE(may_have()) << name;
+    std::filesystem::remove(root / name);
+  }
+  EXPECT_FALSE(may_have());
+  // A card whose driver has made no files yet: VGA, 3D, display, an accelerator; and one that says nothing.
+  for (const char* card : {"0x030000", "0x030200", "0x038000", "0x120000", ""}) {
+    put("sys/bus/pci/devices/0000:01:00.0/class", card);
+    EXPECT_TRUE(may_have()) << card;
+  }
+  std::filesystem::remove_all(root / "sys/bus/pci/devices/0000:01:00.0");
+  EXPECT_FALSE(may_have());
+  for (const char* name : kVariables) {
+    setenv(name, "/some/driver.json", 1);
+    EXPECT_TRUE(may_have()) << name;
+    unsetenv(name);
+  }
+  std::filesystem::remove_all(root / "sys");
+  EXPECT_TRUE(may_have()) << "nobody says what there is";
+}
+#endif
 
 }  // namespace
 }  // namespace packmule::vulkan
