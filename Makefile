@@ -1,5 +1,5 @@
 # What a newcomer types. Everything else is CMake: see CMakePresets.json.
-.PHONY: help demo model test e2e soak test-slow test-asan test-tsan test-emulated fuzz bench peer grammar-cases setup build clean
+.PHONY: help demo model test e2e soak test-slow test-asan test-tsan test-emulated fuzz bench bench-gpu peer grammar-cases setup build clean
 BUILD := build/release
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
@@ -16,6 +16,7 @@ help:
 	@echo "make test-emulated the AVX-VNNI, AVX-512 and AMX kernels, each instruction computed by AVX2"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds"
 	@echo "make peer         the same beside llama.cpp, in turns: a table of ratios"
+	@echo "make bench-gpu    a graphics card beside llama.cpp's Vulkan build, by what is on it (makes a file that fits it)"
 	@echo "make grammar-cases ask xgrammar and ajv anew what tests/data/grammar says (wants nodejs and npm)"
 	@echo "make model        train the small model of models/ (hours; goes on from its last checkpoint)"
 	@echo "make bench        speed on a file of the true widths (makes 8.6 GB under build/)"
@@ -73,6 +74,10 @@ bench: build
 peer: build
 	@[ -f build/synthetic-8-layers.gguf ] || $(BUILD)/bin/packmule_make_synthetic build/synthetic-8-layers.gguf
 	node bench/peer/contest.mjs build/synthetic-8-layers.gguf
+
+# Wants nodejs and npm, as peer. Arguments by GPU="--device Vulkan0 --turns 1": see bench/gpu/contest.mjs.
+bench-gpu: build
+	node bench/gpu/contest.mjs $(GPU)
 
 # What the tests compare with: see tests/oracle/make_grammar_cases.mjs.
 grammar-cases:
