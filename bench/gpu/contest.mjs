@@ -7,8 +7,8 @@
 // bench/peer. The file is a synthetic one of the true widths, with as many layers as fit the device, the host's memory
 // and the disk; --layers and --experts choose others.
 //
-// The npm package has no --n-cpu-moe: llama.cpp gets as many whole layers (n_gpu_layers) as packmule has layers whose
-// experts are on the device, with attention and caches of the others on the CPU. That is what its user can do, and less
+// The npm package has no --n-cpu-moe: llama.cpp gets the output, which counts as a layer there, and as many whole
+// layers (n_gpu_layers) as packmule has layers whose experts are on the device; the others are wholly on the CPU. That is what its user can do, and less
 // than llama-server can.
 //
 // Without a discrete card it says so and ends, unless --device names what to use instead.
@@ -101,8 +101,8 @@ const cases = [
   {name: "everything on the device", flags: [], gpuLayers: layers + 1},
   ...[0.75, 0.5, 0.25].map((share) => ({
     name: `experts of ${100 * share} % of the layers`, flags: ["--n-cpu-moe", `${layers - onDevice(share)}`],
-    gpuLayers: onDevice(share)})),
-  {name: "experts on the CPU", flags: ["--cpu-moe"], gpuLayers: 0}];
+    gpuLayers: onDevice(share) + 1})),
+  {name: "experts on the CPU", flags: ["--cpu-moe"], gpuLayers: 1}];
 
 let version = "";
 const peerFailures = [];  // lines; a case that failed once is not tried again
@@ -124,7 +124,7 @@ async function measure(one) {
     return {ours, theirs};
   } catch (error) {
     one.peerFailed = true;
-    peerFailures.push(`llama.cpp, ${one.name}: ${error.message.split("\n").at(-1)}`);
+    peerFailures.push(`llama.cpp, ${one.name}: ${error.message.split("\n").at(-1).replace(/^.*: exit code/, "exit code")}`);
     return {ours};
   }
 }
@@ -152,4 +152,4 @@ for (const [at, {name}] of cases.entries())
     console.log(tableRow(`${name}: ${what}, tokens/s`, ours, theirs).replaceAll("NaN .. NaN", "").replaceAll("NaN", ""));
   }
 if (version)
-  console.log("\nllama.cpp: as many whole layers on the device as packmule has layers whose experts are there (none with experts on the CPU).");
+  console.log("\nllama.cpp: the output and as many whole layers on the device as packmule has layers whose experts are there (none with experts on the CPU).");
