@@ -8,8 +8,8 @@
 // and the disk; --layers and --experts choose others.
 //
 // The npm package has no --n-cpu-moe: llama.cpp gets the output, which counts as a layer there, and as many whole
-// layers (n_gpu_layers) as packmule has layers whose experts are on the device; the others are wholly on the CPU. That is what its user can do, and less
-// than llama-server can.
+// layers (n_gpu_layers) as packmule has layers whose experts are on the device; the others are wholly on the CPU. That
+// is what its user can do, and less than llama-server can.
 //
 // Without a discrete card it says so and ends, unless --device names what to use instead.
 import {existsSync, mkdirSync, statfsSync} from "node:fs";
