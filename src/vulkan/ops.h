@@ -26,9 +26,10 @@ struct Weights {
   int64_t n_rows = 0;  // of one expert
   int64_t n_cols = 0;
   int64_t n_experts = 1;
-  float scale = 1.0f;  // the tensor's `.scale`
+  int64_t first_expert = 0;         // expert_matmul() alone: the number of the first one that is there
+  float scale = 1.0f;               // the tensor's `.scale`
   int64_t expert_stride_bytes = 0;  // from one expert to the next; 0: they follow each other
-  Span expert_scales;               // float [n_experts], factors besides `scale`; without bytes: none
+  Span expert_scales;               // float, by expert: factors besides `scale`; without bytes: none
 
   [[nodiscard]] int64_t row_bytes() const { return quant::row_bytes(quant::format_of(type), n_cols); }
   [[nodiscard]] int64_t expert_bytes() const {
@@ -47,8 +48,8 @@ struct QuantizedRows {
   Span scales;  // [n_rows, n / 32] floats
 };
 
-/// y[t] = W x[t] for n_tokens rows. With `rounded` (as many rows as x, of n_cols) it is multiplied instead of x, by
-/// integer products: only where Ops::has_int8() says so.
+/// y[t] = W x[t] for n_tokens rows. With `rounded` (as many rows as x, of n_cols) it is multiplied instead of
+/// x, by integer products: only where Ops::has_int8() says so.
 struct MatmulArgs {
   Weights weights;
   Rows x, y;
@@ -204,8 +205,8 @@ class Ops {
   /// n is a multiple of 32.
   [[nodiscard]] Status quantize(Recorder& recorder, const Rows& x, const QuantizedRows& out, int64_t n,
                                 int64_t n_rows);
-  /// Whether a format can be multiplied with rounded rows on this device: packed dot products, and codes that are
-  /// integers. Their sums are exact.
+  /// Whether a format can be multiplied with rounded rows on this device: packed dot products, and codes that
+  /// are integers. Their sums are exact.
   [[nodiscard]] bool has_int8(quant::Type type) const;
 
   /// Every pair by itself: for few.
@@ -213,7 +214,8 @@ class Ops {
   /// Sorts pairs by expert, for any number of expert_matmul() calls; n_rows as in their weights.
   [[nodiscard]] Status expert_sort(Recorder& recorder, const Span& ids, const ExpertOrder& order,
                                    int64_t n_rows);
-  /// An expert's weights once for all its tokens: for many pairs.
+  /// An expert's weights once for all its tokens: for many pairs. Where the weights are those of some
+  /// experts, the rows of other experts' pairs are left as they are.
   [[nodiscard]] Status expert_matmul(Recorder& recorder, const ExpertMatmulArgs& args,
                                      const ExpertOrder& order);
 

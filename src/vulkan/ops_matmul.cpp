@@ -22,6 +22,7 @@ struct MatmulPush {
   uint32_t n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
   VkDeviceAddress expert_scales;  // 0: none
+  uint32_t first_expert, end_expert;
 };
 struct SortPush {
   VkDeviceAddress ids, begins, pairs, tiles, groups;
@@ -92,7 +93,9 @@ MatmulPush matmul_push(const Weights& w, VkDeviceAddress tables, const Input& x,
           .n_experts = 0,
           .x_divisor = 1,
           .scale = w.scale,
-          .expert_scales = w.expert_scales.address};
+          .expert_scales = w.expert_scales.address,
+          .first_expert = u32(w.first_expert),
+          .end_expert = u32(w.first_expert + w.n_experts)};
 }
 
 /// Tokens that share a decoded octet; each pipeline is another compilation, so only three counts.

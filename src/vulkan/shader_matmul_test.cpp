@@ -347,6 +347,7 @@ class ExpertShader : public MatmulShader {
     bool sorted = false;
     bool rounded = false;
     bool with_factors = false;
+    bool in_pieces = false;  // some experts' weights at a time, as if no others were there
   };
   // Gate and up read a row of x for each token, down one for each pair.
   static void expect_experts(const Format& format, int64_t n_pairs, int64_t x_divisor, const Way& way) {
@@ -399,7 +400,16 @@ class ExpertShader : public MatmulShader {
       if (!way.sorted) return ops().expert_matvec(recorder, args);
       PACKMULE_TRY_STATUS(ops().expert_sort(recorder, device_ids.span(), order, kRows));
       recorder.barrier();
-      return ops().expert_matmul(recorder, args, order);
+      if (!way.in_pieces) return ops().expert_matmul(recorder, args, order);
+      for (const auto& [first, end] : {std::pair(3, 4), std::pair(0, 3), std::pair(4, 7)}) {
+        ExpertMatmulArgs some = args;
+        some.weights.span =
+            weights.span.part(first * weights.expert_bytes(), (end - first) * weights.expert_bytes());
+        some.weights.first_expert = first;
+        some.weights.n_experts = end - first;
+        PACKMULE_TRY_STATUS(ops().expert_matmul(recorder, some, order));
+      }
+      return {};
     });
     Floats got = from_device<float>(y, static_cast<size_t>(n_pairs * kRows + 1));
     EXPECT_EQ(got.back(), testing_support::kGuard) << what;
@@ -430,6 +440,12 @@ TEST_F(ExpertShader, expert_matmul) {
   expect_experts(quant::format_of(quant::Type::kQ6_K), 70, 10, {.sorted = true, .with_factors = true});
   for (const int64_t n_pairs : {0, 1, 3, 64, 129, 301})
     expect_experts(quant::format_of(quant::Type::kQ6_K), n_pairs, 1, {.sorted = true});
+}
+
+TEST_F(ExpertShader, ExpertsInPieces) {
+  for (const quant::Type type : {quant::Type::kF32, quant::Type::kQ6_K})
+    expect_experts(quant::format_of(type), 129, 10,
+                   {.sorted = true, .with_factors = true, .in_pieces = true});
 }
 
 // Ids come from logits: whatever they are, nothing outside the matrices is read.

@@ -2,7 +2,8 @@
 // time are decoded into shared memory once for all its tokens; an invocation has 4 x 4 sums.
 //
 // With n_experts > 0 the tokens are pairs (token, slot) sorted by expert (expert_sort.comp): tile i takes up to 32 pairs of
-// expert tiles[2i] from place tiles[2i + 1] on; x is that of token pair / x_divisor.
+// expert tiles[2i] from place tiles[2i + 1] on; x is that of token pair / x_divisor. The weights are those of experts
+// [first_expert, end_expert); tiles of any other are left alone.
 //
 // With INT8, x is rounded to bytes (quantize.comp): codes of x_stride bytes a row, a scale for 32 of them. As many octets
 // of weights as share a scale are summed as integers, exactly, and then scaled. Not for F32, F16, BF16.
@@ -29,6 +30,7 @@ layout(push_constant) uniform Push {
   uint n_rows, n_cols, row_bytes, n_tokens, x_stride, y_stride, expert_bytes, n_experts, x_divisor;
   float scale;
   Floats expert_scales;
+  uint first_expert, end_expert;
 };
 
 /// The row of x at a place of the order; `place` is below the end.
@@ -138,9 +140,10 @@ void main() {
   float factor = scale;
   if (n_experts != 0u) {
     const uint expert = uint(tiles.at[2u * gl_WorkGroupID.y]);
+    if (expert < first_expert || expert >= end_expert) return;
     first = uint(tiles.at[2u * gl_WorkGroupID.y + 1u]);
     end = uint(begins.at[expert + 1u]);
-    expert_byte = expert * expert_bytes;
+    expert_byte = (expert - first_expert) * expert_bytes;
     if (uvec2(expert_scales) != uvec2(0u)) factor *= expert_scales.at[expert];
   }
   if (row >= n_rows) return;
