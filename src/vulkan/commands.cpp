@@ -9,19 +9,20 @@ namespace packmule::vulkan {
 CommandList& CommandList::operator=(CommandList&& other) noexcept {
   std::swap(device_, other.device_);
   std::swap(commands_, other.commands_);
+  std::swap(queue_, other.queue_);
   std::swap(last_, other.last_);
   return *this;
 }
 
 CommandList::~CommandList() {
   if (commands_ == VK_NULL_HANDLE) return;
-  (void)device_->wait(last_);  // of a lost device nothing runs
-  device_->fn().vkFreeCommandBuffers(device_->handle(), device_->command_pool(), 1, &commands_);
+  (void)device_->wait(last_, queue_);  // of a lost device nothing runs
+  device_->fn().vkFreeCommandBuffers(device_->handle(), device_->command_pool(queue_), 1, &commands_);
 }
 
-Result<Ticket> CommandList::submit() {
-  PACKMULE_TRY_STATUS(device_->wait(last_));
-  PACKMULE_TRY(last_, device_->submit(commands_));
+Result<Ticket> CommandList::submit(Ticket after) {
+  PACKMULE_TRY_STATUS(device_->wait(last_, queue_));
+  PACKMULE_TRY(last_, device_->submit(commands_, queue_, after));
   return last_;
 }
 
@@ -35,16 +36,17 @@ Status CommandList::submit_with(CommandList& next) {
 
 Status CommandList::run() {
   PACKMULE_TRY(const Ticket ticket, submit());
-  return device_->wait(ticket);
+  return device_->wait(ticket, queue_);
 }
 
-Result<Recorder> Recorder::begin(std::shared_ptr<Device> device) {
+Result<Recorder> Recorder::begin(std::shared_ptr<Device> device, QueueKind queue) {
   Recorder recorder;
   CommandList& list = recorder.list_;
   list.device_ = std::move(device);
+  list.queue_ = queue;
   const VolkDeviceTable& fn = list.device_->fn();
   VkCommandBufferAllocateInfo allocate{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
-  allocate.commandPool = list.device_->command_pool();
+  allocate.commandPool = list.device_->command_pool(queue);
   allocate.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
   allocate.commandBufferCount = 1;
   PACKMULE_VK(fn.vkAllocateCommandBuffers(list.device_->handle(), &allocate, &list.commands_));

@@ -26,8 +26,9 @@ class CommandList {
   CommandList& operator=(CommandList&& other) noexcept;
   ~CommandList();
 
-  /// Runs after everything handed over before. A list that is still running is waited for first.
-  [[nodiscard]] Result<Ticket> submit();
+  /// Runs after everything handed to its queue before, and after `after` of the other queue. A list that is
+  /// still running is waited for first.
+  [[nodiscard]] Result<Ticket> submit(Ticket after = 0);
   /// This list and then the other, in one call to the driver.
   [[nodiscard]] Status submit_with(CommandList& next);
   /// What the last submit() gave; 0 before the first.
@@ -40,12 +41,14 @@ class CommandList {
   friend class Recorder;
   std::shared_ptr<Device> device_;
   VkCommandBuffer commands_ = VK_NULL_HANDLE;
+  QueueKind queue_ = QueueKind::kCompute;
   Ticket last_ = 0;
 };
 
 class Recorder {
  public:
-  static Result<Recorder> begin(std::shared_ptr<Device> device);
+  /// A list of the transfer queue has copies and no barriers; other work waits for it by its ticket.
+  static Result<Recorder> begin(std::shared_ptr<Device> device, QueueKind queue = QueueKind::kCompute);
 
   /// `push` is the shader's push constant block, at most kPushBytes. No group is no work.
   template <class Push>

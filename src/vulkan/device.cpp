@@ -25,6 +25,21 @@ uint32_t choose_family(VkPhysicalDevice device) {
   return first;
 }
 
+/// A family that copies and does nothing else: the engines that move memory while others compute. `otherwise`
+/// where there is none.
+uint32_t choose_transfer_family(VkPhysicalDevice device, uint32_t otherwise) {
+  constexpr VkQueueFlags kOfCopies =
+      VK_QUEUE_TRANSFER_BIT | VK_QUEUE_SPARSE_BINDING_BIT | VK_QUEUE_PROTECTED_BIT;
+  uint32_t count = 0;
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
+  std::vector<VkQueueFamilyProperties> families(count);
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
+  for (uint32_t i = 0; i < count; ++i)
+    if ((families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) != 0 && (families[i].queueFlags & ~kOfCopies) == 0)
+      return i;
+  return otherwise;
+}
+
 }  // namespace
 
 Device::Device(std::shared_ptr<Instance> instance, const DeviceInfo& info, int64_t budget)
@@ -33,8 +48,10 @@ Device::Device(std::shared_ptr<Instance> instance, const DeviceInfo& info, int64
 Device::~Device() {
   if (device_ == VK_NULL_HANDLE) return;
   if (table_.vkDeviceWaitIdle != nullptr) table_.vkDeviceWaitIdle(device_);
-  if (timeline_ != VK_NULL_HANDLE) table_.vkDestroySemaphore(device_, timeline_, nullptr);
-  if (command_pool_ != VK_NULL_HANDLE) table_.vkDestroyCommandPool(device_, command_pool_, nullptr);
+  for (const Queue& queue : queues_) {
+    if (queue.timeline != VK_NULL_HANDLE) table_.vkDestroySemaphore(device_, queue.timeline, nullptr);
+    if (queue.pool != VK_NULL_HANDLE) table_.vkDestroyCommandPool(device_, queue.pool, nullptr);
+  }
   table_.vkDestroyDevice(device_, nullptr);
 }
 
@@ -54,11 +71,16 @@ Status Device::open(VkPhysicalDevice physical) {
   vkGetPhysicalDeviceMemoryProperties(physical, &memory_);
 
   const uint32_t family = choose_family(physical);
+  const std::array families = {family, choose_transfer_family(physical, family)};
   const float priority = 1.0f;
-  VkDeviceQueueCreateInfo queue{VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO};
-  queue.queueFamilyIndex = family;
-  queue.queueCount = 1;
-  queue.pQueuePriorities = &priority;
+  std::array<VkDeviceQueueCreateInfo, 2> wanted{};
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    queues_[i].family = families[i];
+    wanted[i].sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO;
+    wanted[i].queueFamilyIndex = families[i];
+    wanted[i].queueCount = 1;
+    wanted[i].pQueuePriorities = &priority;
+  }
   VkPhysicalDeviceVulkan13Features features13{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
   features13.shaderIntegerDotProduct = VK_TRUE;
   VkPhysicalDeviceVulkan12Features features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
@@ -66,8 +88,8 @@ Status Device::open(VkPhysicalDevice physical) {
   features.bufferDeviceAddress = VK_TRUE;
   features.timelineSemaphore = VK_TRUE;
   VkDeviceCreateInfo create{VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, &features};
-  create.queueCreateInfoCount = 1;
-  create.pQueueCreateInfos = &queue;
+  create.queueCreateInfoCount = has_transfer_queue() ? 2 : 1;
+  create.pQueueCreateInfos = wanted.data();
   const char* budget_extension = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
   if (info_.has_memory_budget) {
     create.enabledExtensionCount = 1;
@@ -75,16 +97,20 @@ Status Device::open(VkPhysicalDevice physical) {
   }
   PACKMULE_VK(vkCreateDevice(physical, &create, nullptr, &device_));
   volkLoadDeviceTable(&table_, device_);
-  table_.vkGetDeviceQueue(device_, family, 0, &queue_);
+  for (Queue& queue : queues_) PACKMULE_TRY_STATUS(open(queue));
+  return {};
+}
 
+Status Device::open(Queue& queue) {
+  table_.vkGetDeviceQueue(device_, queue.family, 0, &queue.handle);
   VkCommandPoolCreateInfo pool{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
   pool.flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT;
-  pool.queueFamilyIndex = family;
-  PACKMULE_VK(table_.vkCreateCommandPool(device_, &pool, nullptr, &command_pool_));
+  pool.queueFamilyIndex = queue.family;
+  PACKMULE_VK(table_.vkCreateCommandPool(device_, &pool, nullptr, &queue.pool));
   VkSemaphoreTypeCreateInfo type{VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO};
   type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE;
   VkSemaphoreCreateInfo semaphore{VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, &type};
-  PACKMULE_VK(table_.vkCreateSemaphore(device_, &semaphore, nullptr, &timeline_));
+  PACKMULE_VK(table_.vkCreateSemaphore(device_, &semaphore, nullptr, &queue.timeline));
   return {};
 }
 
@@ -118,14 +144,45 @@ int64_t Device::over_budget_bytes() const {
   return heap.budget_bytes ? std::max<int64_t>(0, heap.usage_bytes - *heap.budget_bytes) : 0;
 }
 
-Result<Ticket> Device::submit(std::span<const VkCommandBuffer> commands) {
+Status Device::count_submission() {
   if (submissions_left_ == 0) PACKMULE_VK(VK_ERROR_DEVICE_LOST);
   if (submissions_left_ > 0) --submissions_left_;
+  return {};
+}
+
+Result<Ticket> Device::submit(VkCommandBuffer commands, QueueKind kind, Ticket after) {
+  PACKMULE_TRY_STATUS(count_submission());
+  Queue& to = queue(kind);
+  const Queue& other = queue(kind == QueueKind::kCompute ? QueueKind::kTransfer : QueueKind::kCompute);
+  const Ticket ticket = to.last + 1;
+  const VkPipelineStageFlags everything = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
+  VkTimelineSemaphoreSubmitInfo timeline{VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO};
+  timeline.signalSemaphoreValueCount = 1;
+  timeline.pSignalSemaphoreValues = &ticket;
+  VkSubmitInfo info{VK_STRUCTURE_TYPE_SUBMIT_INFO, &timeline};
+  if (after > 0) {
+    timeline.waitSemaphoreValueCount = 1;
+    timeline.pWaitSemaphoreValues = &after;
+    info.waitSemaphoreCount = 1;
+    info.pWaitSemaphores = &other.timeline;
+    info.pWaitDstStageMask = &everything;
+  }
+  info.commandBufferCount = 1;
+  info.pCommandBuffers = &commands;
+  info.signalSemaphoreCount = 1;
+  info.pSignalSemaphores = &to.timeline;
+  PACKMULE_VK(table_.vkQueueSubmit(to.handle, 1, &info, VK_NULL_HANDLE));
+  return to.last = ticket;
+}
+
+Result<Ticket> Device::submit(std::span<const VkCommandBuffer> commands) {
+  PACKMULE_TRY_STATUS(count_submission());
+  Queue& to = queue(QueueKind::kCompute);
   std::array<Ticket, kMostAtOnce> tickets{};
   std::array<VkTimelineSemaphoreSubmitInfo, kMostAtOnce> timelines{};
   std::array<VkSubmitInfo, kMostAtOnce> submits{};
   for (size_t i = 0; i < commands.size(); ++i) {
-    tickets[i] = last_ticket_ + 1 + i;
+    tickets[i] = to.last + 1 + i;
     timelines[i].sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO;
     timelines[i].signalSemaphoreValueCount = 1;
     timelines[i].pSignalSemaphoreValues = &tickets[i];
@@ -134,19 +191,19 @@ Result<Ticket> Device::submit(std::span<const VkCommandBuffer> commands) {
     submits[i].commandBufferCount = 1;
     submits[i].pCommandBuffers = &commands[i];
     submits[i].signalSemaphoreCount = 1;
-    submits[i].pSignalSemaphores = &timeline_;
+    submits[i].pSignalSemaphores = &to.timeline;
   }
-  PACKMULE_VK(
-      table_.vkQueueSubmit(queue_, static_cast<uint32_t>(commands.size()), submits.data(), VK_NULL_HANDLE));
-  last_ticket_ += commands.size();
+  PACKMULE_VK(table_.vkQueueSubmit(to.handle, static_cast<uint32_t>(commands.size()), submits.data(),
+                                   VK_NULL_HANDLE));
+  to.last += commands.size();
   return tickets[0];
 }
 
-Status Device::wait(Ticket ticket) {
+Status Device::wait(Ticket ticket, QueueKind kind) {
   if (ticket == 0) return {};
   VkSemaphoreWaitInfo wait{VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO};
   wait.semaphoreCount = 1;
-  wait.pSemaphores = &timeline_;
+  wait.pSemaphores = &queue(kind).timeline;
   wait.pValues = &ticket;
   PACKMULE_VK(table_.vkWaitSemaphores(device_, &wait, UINT64_MAX));
   return {};
@@ -154,7 +211,7 @@ Status Device::wait(Ticket ticket) {
 
 Result<bool> Device::is_done(Ticket ticket) {
   uint64_t reached = 0;
-  PACKMULE_VK(table_.vkGetSemaphoreCounterValue(device_, timeline_, &reached));
+  PACKMULE_VK(table_.vkGetSemaphoreCounterValue(device_, queue(QueueKind::kCompute).timeline, &reached));
   return reached >= ticket;
 }
 

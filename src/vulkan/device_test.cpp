@@ -10,6 +10,7 @@
 #include "vulkan/commands.h"
 #include "vulkan/device_for_test.h"
 #include "vulkan/exchange.h"
+#include "vulkan/stream_ring.h"
 
 namespace packmule::vulkan {
 namespace {
@@ -201,6 +202,69 @@ TEST_F(DeviceTest, TicketsTellWhatIsDone) {
   ASSERT_TRUE(device()->wait(*ticket).has_value());
   EXPECT_TRUE(device()->is_done(*ticket).value());
   EXPECT_FALSE(device()->is_done(*ticket + 1).value());
+}
+
+TEST_F(DeviceTest, TheQueuesWaitForEachOther) {
+  constexpr int64_t kBytes = 4 << 20;
+  const auto make = [](Buffer::Kind kind) {
+    return Buffer::create(device(), kind, kBytes, "a test").value();
+  };
+  const Buffer upload = make(Buffer::Kind::kUpload), shared = make(Buffer::Kind::kShared),
+               result = make(Buffer::Kind::kDevice);
+  auto copying = Recorder::begin(device(), QueueKind::kTransfer);
+  copying->copy(upload.span(), shared.span());
+  auto copy = copying->finish();
+  auto working = Recorder::begin(device());
+  working->copy(shared.span(), result.span());
+  auto work = working->finish();
+  Ticket worked = 0;
+  for (uint32_t turn = 1; turn <= 5; ++turn) {
+    std::ranges::fill(upload.as<uint32_t>(), turn);
+    const auto copied = copy->submit(worked);
+    ASSERT_TRUE(copied.has_value()) << copied.error().message;
+    worked = work->submit(*copied).value();
+    ASSERT_TRUE(device()->wait(worked).has_value());
+    ASSERT_TRUE(device()->wait(*copied, QueueKind::kTransfer).has_value());
+    EXPECT_EQ(from_device<uint32_t>(result, kBytes / 4).back(), turn);
+  }
+}
+
+// Far more pieces than slots, each work slower than its copy, the last piece shorter.
+TEST_F(DeviceTest, PiecesPassThroughARingInOrder) {
+  constexpr int64_t kSlotBytes = 4096, kPieces = 23;
+  for (const int64_t n_slots : {1, 2, 3}) {
+    auto ring = StreamRing::create(device(), n_slots, kSlotBytes);
+    ASSERT_TRUE(ring.has_value()) << ring.error().message;
+    const Buffer all = to_device(std::vector<uint32_t>(kPieces * kSlotBytes / 4, 0));
+    const Buffer slow = Buffer::create(device(), Buffer::Kind::kDevice, 1 << 20, "a test").value();
+    for (int64_t piece = 0; piece < kPieces; ++piece) {
+      const int64_t n_bytes = piece + 1 < kPieces ? kSlotBytes : 100;
+      const auto ran = ring->run(
+          n_bytes,
+          [&](std::span<std::byte> staging) {
+            EXPECT_EQ(static_cast<int64_t>(staging.size()), n_bytes);
+            for (size_t i = 0; i < staging.size(); i += 4) {
+              const auto word = static_cast<uint32_t>(piece * 10000 + static_cast<int64_t>(i));
+              std::memcpy(&staging[i], &word, 4);
+            }
+          },
+          [&](Recorder& recorder, const Span& slot) -> Status {
+            for (int i = 0; i < 20; ++i) {
+              recorder.fill(slow.span(), 1);
+              recorder.barrier();
+            }
+            recorder.copy(slot.part(0, n_bytes), all.span().part(piece * kSlotBytes, n_bytes));
+            return {};
+          });
+      ASSERT_TRUE(ran.has_value()) << ran.error().message;
+    }
+    ASSERT_TRUE(ring->finish().has_value());
+    const auto words = from_device<uint32_t>(all, kPieces * kSlotBytes / 4);
+    for (size_t i = 0; i < words.size() - kSlotBytes / 4 + 25; ++i)
+      ASSERT_EQ(words[i], i / 1024 * 10000 + i % 1024 * 4) << i;
+    EXPECT_EQ(words.back(), 0u);
+    EXPECT_FALSE(ring->run(kSlotBytes + 4, {}, {}).has_value());
+  }
 }
 
 TEST_F(DeviceTest, ArenasCountAgainstTheBudgetToTheByte) {

@@ -1,5 +1,6 @@
 #include "vulkan/memory.h"
 
+#include <array>
 #include <utility>
 
 namespace packmule::vulkan {
@@ -45,13 +46,20 @@ Status Buffer::open(Kind kind, std::string_view what) {
                  VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT |
                  VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT;
   create.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
+  const std::array families = device_->queue_families();
+  if (kind == Kind::kShared && device_->has_transfer_queue()) {
+    create.sharingMode = VK_SHARING_MODE_CONCURRENT;
+    create.queueFamilyIndexCount = static_cast<uint32_t>(families.size());
+    create.pQueueFamilyIndices = families.data();
+  }
   PACKMULE_VK(fn.vkCreateBuffer(device_->handle(), &create, nullptr, &buffer_));
   VkMemoryRequirements needs;
   fn.vkGetBufferMemoryRequirements(device_->handle(), buffer_, &needs);
 
   const uint32_t allowed = needs.memoryTypeBits;
   Result<uint32_t> type = 0u;
-  if (kind == Kind::kDevice) {
+  const bool of_device = kind == Kind::kDevice || kind == Kind::kShared;
+  if (of_device) {
     type = device_->memory_type(allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, device_->info().main_heap);
   } else {
     if (kind == Kind::kReadback)
@@ -75,7 +83,7 @@ Status Buffer::open(Kind kind, std::string_view what) {
   VkBufferDeviceAddressInfo where{VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO};
   where.buffer = buffer_;
   address_ = fn.vkGetBufferDeviceAddress(device_->handle(), &where);
-  if (kind != Kind::kDevice) {
+  if (!of_device) {
     void* data = nullptr;
     PACKMULE_VK(fn.vkMapMemory(device_->handle(), memory_, 0, VK_WHOLE_SIZE, 0, &data));
     mapped_ = {static_cast<std::byte*>(data), static_cast<size_t>(size_bytes_)};

@@ -29,6 +29,7 @@ class Buffer {
  public:
   enum class Kind {
     kDevice,    // in the main heap; the host reaches it by copies only
+    kShared,    // the same, used by both queues
     kUpload,    // written by the host, read by the device (staging, parameters of a step)
     kReadback,  // written by the device, read by the host, cached there if possible
   };
@@ -40,7 +41,7 @@ class Buffer {
   ~Buffer();
 
   [[nodiscard]] Span span() const { return {buffer_, 0, size_bytes_, address_}; }
-  /// The host's view; empty for kDevice. Coherent: nothing to flush.
+  /// The host's view; empty for kDevice and kShared. Coherent: nothing to flush.
   [[nodiscard]] std::span<std::byte> mapped() const { return mapped_; }
   template <class T>
   [[nodiscard]] std::span<T> as() const {
