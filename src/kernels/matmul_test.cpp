@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "kernels/strip_rows.h"
 #include "quant/reference_data_for_test.h"
 
 namespace packmule::kernels {
@@ -287,7 +288,8 @@ TEST_P(MatmulTest, SameBitsInStrips) {
   }
 }
 
-// Instructions that multiply faster must not change a bit: a machine's processor does not decide what is said.
+// Instructions that multiply faster must not change a bit: a machine's processor does not decide what is
+// said.
 TEST_P(MatmulTest, SameBitsAsTheVariantItGrewFrom) {
   const Isa isa = std::get<0>(GetParam());
   if (isa != Isa::kAvxVnni && isa != Isa::kAmx) return;
@@ -332,6 +334,9 @@ TEST_P(MatmulTest, InterleavesAsDrawn) {
     const auto strip = exact<uint8_t>(kStripRows * row_bytes);
     matmul_->interleave(rows.get(), row_bytes, n_blocks * format_->block_elems, strip.get());
     ASSERT_EQ(std::memcmp(strip.get(), expected.data(), expected.size()), 0) << n_blocks << " blocks";
+    const auto back = exact<uint8_t>(kStripRows * row_bytes);
+    rows_of_strip(format_->type, strip.get(), n_blocks * format_->block_elems, back.get());
+    ASSERT_EQ(std::memcmp(back.get(), rows.get(), expected.size()), 0) << n_blocks << " blocks, back to rows";
   }
 }
 
