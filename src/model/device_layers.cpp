@@ -55,11 +55,15 @@ DeviceLayers::DeviceLayers(const Hparams& hp, const cache::Layout& layout, int64
       order_groups_(state.values.add("order of pairs", RowsOf::kTokens, 2, 4)),
       picked_(state.values.add("rows of logits", RowsOf::kLogits, n_logits, hp.hidden)) {}
 
-vulkan::Weights DeviceLayers::weights_of(const Matrix& matrix) const {
+vulkan::Span DeviceLayers::matrix_span(const Matrix& matrix) const {
+  const vulkan::Span all = weights_.span(matrix.device_item);
+  return all.part(matrix.device_offset, all.size_bytes - matrix.device_offset);
+}
+
+vulkan::Weights DeviceLayers::weights_of(const Matrix& matrix, const vulkan::Span& at) {
   vulkan::Weights w;
   w.type = matrix.format->type;
-  const vulkan::Span all = weights_.span(matrix.device_item);
-  w.span = all.part(matrix.device_offset, all.size_bytes - matrix.device_offset);
+  w.span = at;
   w.n_rows = matrix.n_rows;
   w.n_cols = matrix.n_cols;
   w.scale = matrix.scale;

@@ -6,6 +6,7 @@
 // barrier.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,6 +39,10 @@ class DeviceLayers {
   runtime::Value& logits;         // [R, n_vocab]
 
   using Op = runtime::Op;
+  /// As an Op, for experts [first, first + n) whose matrices lie at `at` (expert_stream.h). Barriers are the
+  /// caller's.
+  using PieceOp = std::function<Status(vulkan::Recorder&, const runtime::DeviceBatch&, const vulkan::Span& at,
+                                       int64_t first, int64_t n)>;
   Op embed(const Matrix& embedding);                                   // x
   Op norm(const std::vector<float>& weight, const std::string& what);  // h = norm(x)
   Op project(std::vector<const Projection*> projections);              // in = matrices h
@@ -48,19 +53,30 @@ class DeviceLayers {
   Op sort_pairs();  // prepares products of experts; needs ids
   Op expert_product(const ExpertMatrices& matrices, runtime::Value& to);  // gate or up, of h
   Op swiglu(runtime::Value& gate_value, const runtime::Value& up_value);
-  Op expert_down(const ExpertMatrices& matrices, bool into_delta);  // x or delta += weighted sum
-  Op shared_product(const Matrix& matrix, runtime::Value& to);      // shared_gate or shared_up, of h
-  Op shared_weight(const std::vector<float>& weight);     // logit of the shared expert's weight, of h
-  Op shared_down(const Matrix& matrix, bool into_delta);  // x or delta += weighted product
+  Op expert_down(const ExpertMatrices& matrices);  // products of pairs, of gate
+  Op expert_sum(bool into_delta);                  // x or delta += their weighted sum
+  /// expert_product() and expert_down() of matrices that are the host's; batches of more than few tokens.
+  PieceOp expert_product_piece(const ExpertMatrices& matrices, runtime::Value& to);
+  PieceOp expert_down_piece(const ExpertMatrices& matrices);
+  Op shared_product(const Matrix& matrix, runtime::Value& to);  // shared_gate or shared_up, of h
+  Op shared_weight(const std::vector<float>& weight);           // logit of the shared expert's weight, of h
+  Op shared_down(const Matrix& matrix, bool into_delta);        // x or delta += weighted product
   Op clear_delta();
   Op add_delta();                                                        // x += delta
   Op head(const std::vector<float>& norm_weight, const Matrix& output);  // logits of the rows asked for
 
  private:
   /// Takes note of a matrix of the device; what its products read it by.
-  [[nodiscard]] vulkan::Weights weights_of(const Matrix& matrix) const;
+  [[nodiscard]] vulkan::Weights weights_of(const Matrix& matrix) const {
+    return weights_of(matrix, matrix_span(matrix));
+  }
+  /// Of one that lies at `at`.
+  [[nodiscard]] static vulkan::Weights weights_of(const Matrix& matrix, const vulkan::Span& at);
+  [[nodiscard]] vulkan::Span matrix_span(const Matrix& matrix) const;
   /// `factors`: item of the experts' factors, -1 where all have the same.
   [[nodiscard]] vulkan::Weights weights_of(const ExpertMatrices& matrices, int factors) const;
+  [[nodiscard]] vulkan::Weights weights_of(const ExpertMatrices& matrices, int factors,
+                                           const vulkan::Span& at) const;
   int factors_of(const ExpertMatrices& matrices);
   [[nodiscard]] vulkan::ExpertOrder order(int number, const runtime::DeviceBatch& batch) const;
   [[nodiscard]] int64_t n_pairs(const runtime::DeviceBatch& batch) const {
@@ -69,6 +85,8 @@ class DeviceLayers {
   [[nodiscard]] static bool few(const runtime::DeviceBatch& batch) {
     return batch.n_rows <= vulkan::Ops::kFewTokens;
   }
+  PieceOp piece(const ExpertMatrices& matrices, const runtime::Value& from, const runtime::Value& to,
+                int64_t x_divisor, int order_number);
   Status expert_matmul(vulkan::Recorder& r, const runtime::DeviceBatch& batch, const vulkan::Weights& weights,
                        const runtime::Value& from, const runtime::Value& to, int64_t x_divisor,
                        int order_number);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "model/device_layers.h"
+#include "model/expert_stream.h"
 #include "vulkan/commands.h"
 
 namespace packmule::model {
@@ -17,7 +18,12 @@ int DeviceLayers::factors_of(const ExpertMatrices& matrices) {
 }
 
 vulkan::Weights DeviceLayers::weights_of(const ExpertMatrices& matrices, int factors) const {
-  vulkan::Weights w = weights_of(matrices.first);
+  return weights_of(matrices, factors, matrix_span(matrices.first));
+}
+
+vulkan::Weights DeviceLayers::weights_of(const ExpertMatrices& matrices, int factors,
+                                         const vulkan::Span& at) const {
+  vulkan::Weights w = weights_of(matrices.first, at);
   w.n_experts = h_.n_experts;
   w.expert_stride_bytes = matrices.expert_bytes;
   w.scale = factors < 0 ? matrices.scale.front() : 1.0f;
@@ -110,13 +116,43 @@ DeviceLayers::Op DeviceLayers::swiglu(Value& gate_value, const Value& up_value) 
   };
 }
 
-DeviceLayers::Op DeviceLayers::expert_down(const ExpertMatrices& matrices, bool into_delta) {
-  Value& to = into_delta ? delta : x;
-  for (Value* value : {&gate, &pair_product_, &chosen_weight, &to}) state_.values.use(*value);
-  return [this, &matrices, &to, factors = factors_of(matrices)](Recorder& r,
-                                                                const DeviceBatch& batch) -> Status {
+DeviceLayers::Op DeviceLayers::expert_down(const ExpertMatrices& matrices) {
+  for (Value* value : {&gate, &pair_product_}) state_.values.use(*value);
+  return [this, &matrices, factors = factors_of(matrices)](Recorder& r, const DeviceBatch& batch) -> Status {
     PACKMULE_TRY_STATUS(expert_matmul(r, batch, weights_of(matrices, factors), gate, pair_product_, 1, 1));
     r.barrier();
+    return {};
+  };
+}
+
+DeviceLayers::PieceOp DeviceLayers::piece(const ExpertMatrices& matrices, const Value& from, const Value& to,
+                                          int64_t x_divisor, int order_number) {
+  return [this, &matrices, &from, &to, x_divisor, order_number, factors = factors_of(matrices)](
+             Recorder& r, const DeviceBatch& batch, const vulkan::Span& at, int64_t first, int64_t n) {
+    vulkan::Weights w = weights_of(matrices, factors, at);
+    w.first_expert = first;
+    w.n_experts = n;
+    w.expert_stride_bytes = streamed_expert_bytes(matrices);
+    return expert_matmul(r, batch, w, from, to, x_divisor, order_number);
+  };
+}
+
+DeviceLayers::PieceOp DeviceLayers::expert_product_piece(const ExpertMatrices& matrices, Value& to) {
+  state_.values.use(h);
+  state_.values.use(to);
+  return piece(matrices, h, to, h_.n_experts_used, 0);
+}
+
+DeviceLayers::PieceOp DeviceLayers::expert_down_piece(const ExpertMatrices& matrices) {
+  state_.values.use(gate);
+  state_.values.use(pair_product_);
+  return piece(matrices, gate, pair_product_, 1, 1);
+}
+
+DeviceLayers::Op DeviceLayers::expert_sum(bool into_delta) {
+  Value& to = into_delta ? delta : x;
+  for (Value* value : {&pair_product_, &chosen_weight, &to}) state_.values.use(*value);
+  return [this, &to](Recorder& r, const DeviceBatch& batch) -> Status {
     PACKMULE_TRY_STATUS(ops_.expert_sum(r, {.y = state_.values.rows(pair_product_),
                                             .x = state_.values.rows(to),
                                             .weights = state_.values.span(chosen_weight),

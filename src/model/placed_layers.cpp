@@ -7,6 +7,7 @@
 
 #include "model/attention.h"
 #include "model/delta_net.h"
+#include "model/expert_stream.h"
 #include "model/moe.h"
 #include "model/projection.h"
 
@@ -90,7 +91,8 @@ Schedule StepList::finish() {
 
 PlacedLayers::PlacedLayers(const Hparams& h, const cache::Layout& layout, const Weights& weights,
                            Workspace& ws, const kernels::Kernels& kernels, int64_t span_tokens, int n_threads,
-                           runtime::DeviceState& state, DeviceLayers& device)
+                           runtime::DeviceState& state, DeviceLayers& device, std::vector<bool> streamed,
+                           std::optional<vulkan::StreamRing>& ring)
     : h_(h),
       layout_(layout),
       weights_(weights),
@@ -98,7 +100,10 @@ PlacedLayers::PlacedLayers(const Hparams& h, const cache::Layout& layout, const 
       kernels_(kernels),
       span_tokens_(span_tokens),
       n_threads_(n_threads),
+      state_(state),
       device_(device),
+      streamed_(std::move(streamed)),
+      ring_(ring),
       steps_(state) {}
 
 Schedule PlacedLayers::compile() {
@@ -184,13 +189,32 @@ void PlacedLayers::mixer(int layer, const LayerWeights& w) {
     steps_.host(make_output_projection(out, n_threads_));
 }
 
+void PlacedLayers::expert_product(const ExpertMatrices& matrices, Value& to) {
+  if (matrices.on_device())
+    steps_.op(device_.expert_product(matrices, to));
+  else
+    steps_.device(make_streamed_product(matrices, h_.n_experts, device_.expert_product_piece(matrices, to),
+                                        ring_, state_, n_threads_));
+}
+
+void PlacedLayers::expert_down(const ExpertMatrices& matrices, bool into_delta) {
+  if (matrices.on_device())
+    steps_.op(device_.expert_down(matrices));
+  else
+    steps_.device(make_streamed_product(matrices, h_.n_experts, device_.expert_down_piece(matrices), ring_,
+                                        state_, n_threads_));
+  steps_.op(device_.expert_sum(into_delta));
+}
+
 void PlacedLayers::mixture(int layer, const LayerWeights& layer_weights) {
   const MoeWeights& w = layer_weights.moe;
   const bool on_device = w.router.on_device();
   bring_x(on_device);
 
   // Which products are the device's.
-  const bool gate = w.gate.on_device(), up = w.up.on_device(), down = w.down.on_device();
+  const bool streamed = streamed_[static_cast<size_t>(layer)];
+  const bool gate = streamed || w.gate.on_device(), up = streamed || w.up.on_device(),
+             down = streamed || w.down.on_device();
   const bool shared_gate = w.shared_gate.on_device(), shared_up = w.shared_up.on_device(),
              shared_down = w.shared_down.on_device();
   const bool device_experts = gate || up || down, host_experts = !(gate && up && down);
@@ -222,12 +246,12 @@ void PlacedLayers::mixture(int layer, const LayerWeights& layer_weights) {
     device_sums = true;
   };
   if (device_experts) steps_.op(device_.sort_pairs());
-  if (gate) steps_.op(device_.expert_product(w.gate, device_.gate));
-  if (up) steps_.op(device_.expert_product(w.up, device_.up));
+  if (gate) expert_product(w.gate, device_.gate);
+  if (up) expert_product(w.up, device_.up);
   if (gate && up) steps_.op(device_.swiglu(device_.gate, device_.up));
   if (device_experts && !mixed_experts) {
     begin_sum();
-    steps_.op(device_.expert_down(w.down, !on_device));
+    expert_down(w.down, !on_device);
   }
   if (shared_gate) steps_.op(device_.shared_product(w.shared_gate, device_.shared_gate));
   if (shared_up) steps_.op(device_.shared_product(w.shared_up, device_.shared_up));
@@ -267,7 +291,7 @@ void PlacedLayers::mixture(int layer, const LayerWeights& layer_weights) {
   if (mixed_experts && down) {
     if (gate != up) steps_.op(device_.swiglu(device_.gate, device_.up));
     begin_sum();
-    steps_.op(device_.expert_down(w.down, !on_device));
+    expert_down(w.down, !on_device);
   }
   if (mixed_shared && shared_down) {
     if (shared_gate != shared_up) steps_.op(device_.swiglu(device_.shared_gate, device_.shared_up));

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/device_layers.h"
 #include "model/schedule.h"
+#include "vulkan/stream_ring.h"
 
 namespace packmule::model {
 
@@ -19,6 +21,8 @@ class StepList {
   void host(std::unique_ptr<Step> step);
   /// One that does not read what the second part of the last segment brings back: it runs beside it.
   void host_beside(std::unique_ptr<Step> step);
+  /// Work of the device that a step of its own hands over; the host does not wait for it.
+  void device(std::unique_ptr<Step> step) { host_beside(std::move(step)); }
   void op(runtime::Op op) { segment().add_op(std::move(op)); }
   void upload(runtime::Move move);
   void download(runtime::Move move) { segment().add_download(std::move(move)); }
@@ -41,15 +45,20 @@ class StepList {
 
 class PlacedLayers {
  public:
-  /// All must outlive the schedule.
+  /// All must outlive the schedule. `streamed`: of which layers the host's experts pass through the device's
+  /// `ring`, which must be there when the schedule runs; their routers are the device's.
   PlacedLayers(const Hparams& h, const cache::Layout& layout, const Weights& weights, Workspace& ws,
                const kernels::Kernels& kernels, int64_t span_tokens, int n_threads,
-               runtime::DeviceState& state, DeviceLayers& device);
+               runtime::DeviceState& state, DeviceLayers& device, std::vector<bool> streamed,
+               std::optional<vulkan::StreamRing>& ring);
   Schedule compile();
 
  private:
   void mixer(int layer, const LayerWeights& w);
   void mixture(int layer, const LayerWeights& w);
+  /// A product of the device with experts, wherever they lie.
+  void expert_product(const ExpertMatrices& matrices, runtime::Value& to);
+  void expert_down(const ExpertMatrices& matrices, bool into_delta);
   void head();
   /// The residual stream is moved to a side.
   void bring_x(bool to_device);
@@ -74,7 +83,10 @@ class PlacedLayers {
   const kernels::Kernels& kernels_;
   int64_t span_tokens_;
   int n_threads_;
+  runtime::DeviceState& state_;
   DeviceLayers& device_;
+  std::vector<bool> streamed_;
+  std::optional<vulkan::StreamRing>& ring_;
   StepList steps_;
   bool x_on_device_ = false;
 };

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "model/device_limits.h"
+#include "model/expert_stream.h"
 #include "model/placed_layers.h"
 #include "vulkan/upload.h"
 
@@ -29,6 +31,7 @@ PlacedModel::PlacedModel(const Hparams& h, const cache::Layout& layout,
     : h_(h),
       layout_(layout),
       placement_(std::move(placement)),
+      n_tokens_(n_tokens),
       state_{.gpu = placement_->gpu,
              .tables = {n_tokens, n_logits, h.rope_dims / 2, page_entries(*placement_)},
              .n_experts_used = h.n_experts_used},
@@ -52,9 +55,41 @@ Result<std::unique_ptr<PlacedModel>> PlacedModel::create(const Hparams& h, const
   return std::unique_ptr<PlacedModel>(new PlacedModel(h, layout, std::move(placement), n_tokens, n_logits));
 }
 
-Schedule PlacedModel::compile(const Weights& weights, Workspace& ws, const kernels::Kernels& kernels,
-                              int64_t span_tokens, int n_threads) {
-  return PlacedLayers(h_, layout_, weights, ws, kernels, span_tokens, n_threads, state_, layers_).compile();
+int64_t PlacedModel::streams_from(const MoeWeights& w, int layer) const {
+  const ExpertStreaming& streaming = placement_->streaming;
+  if (static_cast<size_t>(layer) >= streaming.from_tokens.size() || !w.router.on_device()) return 0;
+  const int64_t from = streaming.from_tokens[static_cast<size_t>(layer)];
+  bool any = false;
+  for (const ExpertMatrices* matrices : {&w.gate, &w.up, &w.down}) {
+    if (matrices->on_device()) continue;
+    any = true;
+    if (streamed_expert_bytes(*matrices) > streaming.slot_bytes) return 0;
+  }
+  return any && from > 0 ? std::max(from, ExpertStreaming::kLeastTokens) : 0;
+}
+
+void PlacedModel::compile(const Weights& weights, Workspace& ws, const kernels::Kernels& kernels,
+                          int64_t span_tokens, int n_threads) {
+  std::vector<int64_t> from_tokens;
+  for (int layer = 0; layer < h_.n_layers; ++layer)
+    from_tokens.push_back(streams_from(weights.layers[static_cast<size_t>(layer)].moe, layer));
+  std::set<int64_t> numbers(from_tokens.begin(), from_tokens.end());
+  numbers.insert(0);
+  for (const int64_t number : numbers) {
+    if (number > n_tokens_) break;  // no batch is so large
+    std::vector<bool> streamed;
+    for (const int64_t from : from_tokens) streamed.push_back(from > 0 && from <= number);
+    PlacedLayers layers(h_, layout_, weights, ws, kernels, span_tokens, n_threads, state_, layers_, streamed,
+                        ring_);
+    schedules_.push_back({number, layers.compile()});
+  }
+}
+
+const Schedule& PlacedModel::schedule(int64_t n_tokens) const {
+  const ScheduleFrom* chosen = schedules_.data();
+  for (const ScheduleFrom& schedule : schedules_)
+    if (schedule.from_tokens <= n_tokens) chosen = &schedule;
+  return chosen->steps;
 }
 
 Status PlacedModel::load(const gguf::File& file) {
@@ -64,10 +99,12 @@ Status PlacedModel::load(const gguf::File& file) {
   // Where there is one memory for both sides, what both see is in it too: staging, and the ring of the
   // upload.
   const bool one_memory = gpu.device()->info().heaps.size() == 1;
-  const int64_t ring_bytes = vulkan::Uploader::kSlots * vulkan::Uploader::kSlotBytes;
+  const int64_t upload_bytes = vulkan::Uploader::kSlots * vulkan::Uploader::kSlotBytes;
+  const int64_t stream_bytes = streams_from() > 0 ? ring_bytes() : 0;
   const int64_t work_bytes =
-      value_bytes + state_.tables.size_bytes() +
-      (one_memory ? state_.values.staging_bytes() + state_.tables.size_bytes() + ring_bytes : 0);
+      value_bytes + state_.tables.size_bytes() + stream_bytes +
+      (one_memory ? state_.values.staging_bytes() + state_.tables.size_bytes() + stream_bytes + upload_bytes
+                  : 0);
   const int64_t page_bytes =
       n_pages_of(placement_->n_ctx) * (runtime::DeviceCaches::page_bytes(layout_) + vulkan::kArenaAlignment);
   const int64_t state_bytes = placement_->n_sequences * runtime::DeviceCaches::state_bytes(layout_);
@@ -78,7 +115,11 @@ Status PlacedModel::load(const gguf::File& file) {
   PACKMULE_TRY_STATUS(weights_.allocate(gpu));
   PACKMULE_TRY_STATUS(state_.values.allocate(gpu));
   PACKMULE_TRY_STATUS(state_.tables.allocate(gpu));
-  device_bytes_ = weight_bytes + value_bytes + state_.tables.size_bytes();
+  if (stream_bytes > 0) {
+    const ExpertStreaming& streaming = placement_->streaming;
+    PACKMULE_TRY(ring_, vulkan::StreamRing::create(gpu.device(), streaming.n_slots, streaming.slot_bytes));
+  }
+  device_bytes_ = weight_bytes + value_bytes + state_.tables.size_bytes() + stream_bytes;
   return weights_.upload(gpu, file);
 }
 

@@ -30,16 +30,28 @@
 // because a segment has two parts, and the host waits only for the first. Experts that the device has itself
 // are computed in the second part too. With everything on the device the whole pass is one segment.
 //
+// Streaming. For a batch that is large enough (Placement::streaming) the experts of the host are multiplied
+// on the device too: their weights are copied to a ring of slots while it computes (expert_stream.h). How
+// large is known for each layer when the model is loaded, and so for each number from which on another layer
+// joins there is a list of steps of its own; a batch takes the one of its size. In such a layer the host only
+// copies, and waits for nothing:
+//
+//   device  | mixer, router | gate, piece by piece | up ... | SwiGLU | down ... | sum into x | next layer
+//   host    | gate's first pieces | next pieces ...
+//
 // A step on the device can fail (the device may be lost): then the pass ends with an error, and the batch's
 // sequences are reset. Sequences, pages, and states are those of cache/, whose device part is
 // runtime/device_caches.h. The probe (model.h) sees only what is computed on the host.
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "model/device_layers.h"
 #include "model/placement.h"
 #include "model/schedule.h"
+#include "vulkan/stream_ring.h"
 
 namespace packmule::model {
 
@@ -52,9 +64,13 @@ class PlacedModel {
 
   /// For Weights::bind().
   [[nodiscard]] runtime::DeviceWeights& weights() { return weights_; }
-  /// The steps, of both sides. All arguments must outlive them, and this object too.
-  [[nodiscard]] Schedule compile(const Weights& weights, Workspace& ws, const kernels::Kernels& kernels,
-                                 int64_t span_tokens, int n_threads);
+  /// Makes the steps, of both sides. All arguments must outlive this object.
+  void compile(const Weights& weights, Workspace& ws, const kernels::Kernels& kernels, int64_t span_tokens,
+               int n_threads);
+  /// Those of a batch of so many tokens.
+  [[nodiscard]] const Schedule& schedule(int64_t n_tokens) const;
+  /// Tokens of the smallest batch that streams a layer's experts; 0: none does.
+  [[nodiscard]] int64_t streams_from() const { return schedules_.size() > 1 ? schedules_[1].from_tokens : 0; }
   /// After compile(): refuses what does not fit, with the numbers, before it takes anything; then takes
   /// memory and uploads the weights.
   [[nodiscard]] Status load(const gguf::File& file);
@@ -69,6 +85,11 @@ class PlacedModel {
   [[nodiscard]] int64_t device_weight_bytes() const { return weights_.tensor_bytes(); }
 
  private:
+  /// From how many tokens on a layer's experts are streamed; 0: never.
+  [[nodiscard]] int64_t streams_from(const MoeWeights& w, int layer) const;
+  [[nodiscard]] int64_t ring_bytes() const {
+    return placement_->streaming.n_slots * placement_->streaming.slot_bytes;
+  }
   /// Every so many passes.
   void watch_memory();
   PlacedModel(const Hparams& h, const cache::Layout& layout, std::shared_ptr<const Placement> placement,
@@ -77,12 +98,19 @@ class PlacedModel {
   const Hparams& h_;
   const cache::Layout& layout_;
   std::shared_ptr<const Placement> placement_;
+  int64_t n_tokens_;  // of the largest batch
   int64_t device_bytes_ = 0;
   int64_t n_passes_ = 0;
   bool is_over_budget_ = false;
   runtime::DeviceWeights weights_;
   runtime::DeviceState state_;
   DeviceLayers layers_;
+  std::optional<vulkan::StreamRing> ring_;  // after load(), if any schedule streams
+  struct ScheduleFrom {
+    int64_t from_tokens = 0;
+    Schedule steps;
+  };
+  std::vector<ScheduleFrom> schedules_;  // ascending; the first streams nothing
 };
 
 }  // namespace packmule::model

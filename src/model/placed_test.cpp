@@ -136,6 +136,16 @@ std::shared_ptr<Placement> placement_of(const gguf::File& file, const Rules& rul
   return placement;
 }
 
+/// Bytes of the largest matrix of one expert, in whole words.
+int64_t largest_expert(const gguf::File& file) {
+  const int64_t n_experts = Hparams::read(file).value().n_experts;
+  int64_t largest = 0;
+  for (const gguf::TensorInfo& tensor : file.tensors())
+    if (tensor.name.find("_exps") != std::string_view::npos)
+      largest = std::max(largest, static_cast<int64_t>(tensor.size_bytes) / n_experts);
+  return (largest + 3) / 4 * 4;
+}
+
 class PlacedTest : public vulkan::testing_support::DeviceTest {
  protected:
   void SetUp() override {
@@ -144,11 +154,16 @@ class PlacedTest : public vulkan::testing_support::DeviceTest {
   }
   static void TearDownTestSuite() { gpu_.reset(); }
 
-  static LoadedModel load(const GoldenCase& golden, const Rules& rules, ModelOptions options) {
+  /// `stream_from`: as ExpertStreaming::from_tokens, through a ring that holds one expert a slot; empty: no
+  /// streaming.
+  static LoadedModel load(const GoldenCase& golden, const Rules& rules, ModelOptions options,
+                          const std::vector<int64_t>& stream_from = {}, int64_t n_slots = 2) {
     const auto path = testing_support::golden_model(golden);
     if (!path) throw std::runtime_error(path.error().message);
     gguf::File file = gguf::File::open(path->string()).value();
-    options.placement = placement_of(file, rules, gpu_);
+    const auto placement = placement_of(file, rules, gpu_);
+    if (!stream_from.empty()) placement->streaming = {stream_from, n_slots, largest_expert(file)};
+    options.placement = placement;
     auto loaded = LoadedModel::load(std::move(file), options, 2, 1024);
     if (!loaded) throw std::runtime_error(loaded.error().message);
     return std::move(*loaded);
@@ -190,6 +205,53 @@ std::string name_of(const testing::TestParamInfo<std::tuple<std::string, Rules>>
     if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
   return name;
 }
+// Batches that stream, in a ring that goes round in every product, between others that are too short for it.
+class Streaming : public Placements {};
+TEST_P(Streaming, LogitsAreTheReferences) {
+  const GoldenCase golden = testing_support::read_golden(std::get<0>(GetParam()));
+  const std::vector<int64_t> from(8, 12);
+  const LoadedModel loaded = load(golden, std::get<1>(GetParam()), exact_options(Isa::kRef, 128), from);
+  const auto sequence = loaded.sequence();
+  std::vector<float> logits;
+  size_t at = 0;
+  for (const size_t n :
+       {size_t{17}, size_t{7}, size_t{12}, size_t{1}, kSlow ? size_t{70} : size_t{14}, size_t{11}}) {
+    const auto rows = loaded.run(*sequence, std::span(golden.tokens).subspan(at, n), 128);
+    logits.insert(logits.end(), rows.begin(), rows.end());
+    at += n;
+  }
+  expect_near_reference(logits, golden, 0, static_cast<int64_t>(at));
+}
+
+std::vector<Rules> streaming_rules(bool quantised) {
+  std::vector<Rules> rules = all_rules();
+  std::erase_if(rules, [](const Rules& r) {
+    for (const char* name :
+         {"experts_on_cpu", "experts_from_layer_2_on_cpu", "up_on_cpu", "up_down_on_cpu", "gate_on_cpu",
+          "down_on_cpu", "caches_and_experts_on_cpu", "everything_alternates_the_other_way"})
+      if (r.name == name) return false;
+    return true;
+  });
+  rules.push_back({"experts_and_shared_on_cpu", {{kAllExperts, false}, {"_shexp", false}}});
+  rules.push_back({"experts_and_shared_down_on_cpu", {{kAllExperts, false}, {"ffn_down_shexp", false}}});
+  rules.push_back({"only_routers", {{R"(ffn_gate_inp\.)", true}}, false});
+  if (!kSlow && !quantised)
+    std::erase_if(rules, [](const Rules& r) {
+      return r.name != "experts_on_cpu" && r.name != "experts_and_shared_on_cpu" &&
+             r.name != "everything_alternates_the_other_way";
+    });
+  return rules;
+}
+
+INSTANTIATE_TEST_SUITE_P(FloatModels, Streaming,
+                         testing::Combine(testing::Values("tinyA", "tinyC"),
+                                          testing::ValuesIn(streaming_rules(false))),
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(QuantisedModel, Streaming,
+                         testing::Combine(testing::Values("tinyC-Q4_K_M"),
+                                          testing::ValuesIn(streaming_rules(true))),
+                         name_of);
+
 INSTANTIATE_TEST_SUITE_P(FloatModels, Placements,
                          testing::Combine(testing::Values("tinyA", "tinyC"),
                                           testing::ValuesIn(rules_for(false))),
@@ -243,6 +305,82 @@ TEST_F(PlacedTest, BesideFastKernels) {
   EXPECT_LE(testing_support::max_relative_l2(repacked, expected_logits(golden, 40), golden.n_vocab), 3.3e-1);
   EXPECT_EQ(run(load_with(LoadMode::kMmap)), repacked)
       << "the load mode of what is on the host shows in the bits";
+}
+
+// Streamed experts are multiplied by the same shaders as experts that are there, in the same order.
+TEST_F(PlacedTest, StreamingHasTheBitsOfExpertsOnTheDevice) {
+  const GoldenCase golden = quantised();
+  const auto tokens = std::span(golden.tokens).first(40);
+  const auto run = [&](const LoadedModel& loaded) {
+    const auto sequence = loaded.sequence();
+    return loaded.run(*sequence, tokens, 64);
+  };
+  const ModelOptions exact = exact_options(Isa::kRef, 64);
+  const Rules all_but_embedding{"", {{"token_embd", false}}},
+      experts_on_cpu{"", {{"token_embd", false}, {kAllExperts, false}}};
+  const auto on_device = run(load(golden, all_but_embedding, exact));
+  const auto on_host = run(load(golden, experts_on_cpu, exact));
+  ASSERT_NE(on_host, on_device) << "bits do not tell who has computed";
+  const std::vector<int64_t> always(8, 1);
+  for (const int64_t n_slots : {1, 2, 5})
+    EXPECT_EQ(run(load(golden, experts_on_cpu, exact, always, n_slots)), on_device) << n_slots;
+  // A number for each layer; the batch has 40 tokens.
+  const auto of_layers = [&](int64_t first, int64_t others) {
+    std::vector<int64_t> from(8, others);
+    from.front() = first;
+    return run(load(golden, experts_on_cpu, exact, from));
+  };
+  EXPECT_EQ(of_layers(40, 9), on_device);
+  EXPECT_EQ(of_layers(41, 0), on_host);
+  EXPECT_EQ(of_layers(1000, 1000), on_host);
+  const auto mixed = of_layers(41, 40);
+  EXPECT_NE(mixed, on_device);
+  EXPECT_NE(mixed, on_host);
+  // Wherever the load mode has the weights; in strips if this processor has them.
+  for (const Isa isa : all_isas()) {
+    if (!isa_usable(isa)) continue;
+    for (const LoadMode mode : {LoadMode::kMmap, LoadMode::kCopy, LoadMode::kRepack}) {
+      ModelOptions options = exact_options(isa, 64);
+      options.load_mode = mode;
+      EXPECT_EQ(run(load(golden, experts_on_cpu, options, always)), on_device)
+          << isa_name(isa) << ", " << load_mode_name(mode);
+    }
+  }
+}
+
+TEST_F(PlacedTest, StreamingIsLeftOutWhereItsRingHasNoRoom) {
+  const GoldenCase golden = quantised();
+  const auto path = testing_support::golden_model(golden).value();
+  const auto load_with = [&](int64_t limit, int64_t slot_bytes, std::vector<std::string>& lines) {
+    gguf::File file = gguf::File::open(path.string()).value();
+    const auto device =
+        vulkan::Device::create(test().instance, test().info, {.limit_bytes = limit, .reserve_bytes = 0})
+            .value();
+    const auto placement = placement_of(file, kExpertsOnCpu, runtime::Gpu::create(device).value());
+    placement->streaming = {std::vector<int64_t>(8, 9), 2, slot_bytes};
+    placement->warn = [&](const std::string& line) { lines.push_back(line); };
+    ModelOptions options = exact_options(Isa::kRef, 32);
+    options.placement = placement;
+    auto loaded = LoadedModel::load(std::move(file), options, 1, 64);
+    if (loaded) {
+      const auto sequence = loaded->sequence();
+      const auto logits = loaded->run(*sequence, std::span(golden.tokens).first(20), 32);
+      expect_near_reference(logits, golden, 0, 20);
+      EXPECT_LE(device->budget().taken_bytes(), limit);
+    }
+    return loaded.has_value();
+  };
+  constexpr int64_t kMib = 1 << 20;
+  std::vector<std::string> lines;
+  EXPECT_TRUE(load_with(300 * kMib, 8 * kMib, lines));
+  EXPECT_TRUE(lines.empty());
+  EXPECT_TRUE(load_with(300 * kMib, 200 * kMib, lines));
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_THAT(lines.front(), HasSubstr("experts are not streamed"));
+  EXPECT_FALSE(load_with(kMib, 8 * kMib, lines));
+  // An expert that no slot holds stays where it is.
+  EXPECT_TRUE(load_with(300 * kMib, 64, lines));
+  EXPECT_EQ(lines.size(), 1u);
 }
 
 // batch_test's bounds and their reasons; what is off by more than a format's rounding shows as 1e-1.
@@ -412,6 +550,31 @@ TEST_F(PlacedTest, ALostDeviceEndsThePassWithAnError) {
     EXPECT_EQ(sequence->n_tokens(), 0);
   }
   device->lose_after(-1);  // so that what waits for it can end
+}
+
+TEST_F(PlacedTest, ALostDeviceEndsAStreamWithAnError) {
+  const auto device = vulkan::Device::create(test().instance, test().info).value();
+  const GoldenCase golden = quantised();
+  const auto path = testing_support::golden_model(golden).value();
+  gguf::File file = gguf::File::open(path.string()).value();
+  ModelOptions options = exact_options(Isa::kRef, 64);
+  const auto placement = placement_of(file, kExpertsOnCpu, runtime::Gpu::create(device).value());
+  placement->streaming = {std::vector<int64_t>(8, 9), 2, largest_expert(file)};
+  options.placement = placement;
+  const auto loaded = LoadedModel::load(std::move(file), options, 2, 1024).value();
+  const auto sequence = loaded.sequence();
+  const Slice slice{sequence.get(), std::span(golden.tokens).first(30), WantLogits::kLast};
+  for (const int n : {2, 3, 6, 20, 21}) {  // a copy, the work on it, of this and that piece
+    device->lose_after(n);
+    const auto lost = loaded.model->forward({&slice, 1});
+    ASSERT_FALSE(lost.has_value()) << n;
+    EXPECT_THAT(lost.error().message, HasSubstr("lost"));
+    EXPECT_EQ(sequence->n_tokens(), 0);
+  }
+  // The ring itself is as it was. (The first sequence is not: nothing on a lost device could be reset.)
+  device->lose_after(-1);
+  const auto another = loaded.sequence();
+  expect_near_reference(loaded.run(*another, std::span(golden.tokens).first(30), 64), golden, 0, 30);
 }
 
 #endif  // PACKMULE_SLOW_MODELS

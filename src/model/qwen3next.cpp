@@ -104,6 +104,8 @@ struct Model::Impl {
                    -2.0 * static_cast<double>(i) / static_cast<double>(hparams.rope_dims)));
   }
 
+  /// Everything that a placement decides: weights, work space, steps.
+  Status place(const gguf::File& file, const std::shared_ptr<const Placement>& placement);
   Status check(std::span<const Slice> batch) const;
   void lay_out(std::span<const Slice> batch);
   void rotate(Pass& pass) const;
@@ -151,24 +153,20 @@ Result<std::unique_ptr<Model>> Model::load(const gguf::File& file, const ModelOp
   PACKMULE_TRY_STATUS(check_options(options));
   PACKMULE_TRY(Hparams hparams, Hparams::read(file));
   auto impl = std::make_unique<Impl>(std::move(hparams), options, pool);
-  const Hparams& h = impl->hparams;
   PACKMULE_TRY_STATUS(impl->layout.validate());
-  if (options.placement != nullptr) {
-    PACKMULE_TRY(impl->placed, PlacedModel::create(h, impl->layout, options.placement, options.ubatch_size,
-                                                   logit_rows_of(options)));
+  Status placed = impl->place(file, options.placement);
+  if (!placed && placed.error().kind == ErrorKind::kOutOfMemory && impl->placed != nullptr &&
+      impl->placed->streams_from() > 0) {
+    // Nothing has been taken yet. What streaming needs may be what there is no room for.
+    auto without = std::make_shared<Placement>(*options.placement);
+    without->streaming = {};
+    const std::string reason = placed.error().message;
+    placed = impl->place(file, without);
+    if (placed && without->warn)
+      without->warn("experts are not streamed for prompts, which the device's memory has no room for: " +
+                    reason);
   }
-  PACKMULE_TRY(impl->weights,
-               Weights::bind(file, h, impl->kernels, options.load_mode, options.placement.get(),
-                             impl->placed == nullptr ? nullptr : &impl->placed->weights()));
-  PACKMULE_TRY(impl->ws,
-               Workspace::allocate(h, shape_of(options, pool.n_threads(), impl->weights.take_quantized)));
-  if (impl->placed == nullptr) {
-    impl->schedule = compile(h, impl->weights, impl->layout, options.attention_span, pool.n_threads());
-  } else {
-    impl->schedule = impl->placed->compile(impl->weights, impl->ws, impl->kernels, options.attention_span,
-                                           pool.n_threads());
-    PACKMULE_TRY_STATUS(impl->placed->load(file));
-  }
+  PACKMULE_TRY_STATUS(placed);
   impl->weights.residency.load(file, pool);
   return std::unique_ptr<Model>(new Model(std::move(impl)));
 }
@@ -204,6 +202,24 @@ LoadMode Model::load_mode() const {
   return impl_->weights.residency.mode();
 }
 
+Status Model::Impl::place(const gguf::File& file, const std::shared_ptr<const Placement>& placement) {
+  schedule.clear();
+  placed = nullptr;
+  if (placement != nullptr) {
+    PACKMULE_TRY(
+        placed, PlacedModel::create(hparams, layout, placement, options.ubatch_size, logit_rows_of(options)));
+  }
+  PACKMULE_TRY(weights, Weights::bind(file, hparams, kernels, options.load_mode, placement.get(),
+                                      placed == nullptr ? nullptr : &placed->weights()));
+  PACKMULE_TRY(ws, Workspace::allocate(hparams, shape_of(options, pool.n_threads(), weights.take_quantized)));
+  if (placed == nullptr) {
+    schedule = compile(hparams, weights, layout, options.attention_span, pool.n_threads());
+    return {};
+  }
+  placed->compile(weights, ws, kernels, options.attention_span, pool.n_threads());
+  return placed->load(file);
+}
+
 Status Model::Impl::check(std::span<const Slice> batch) const {
   int64_t total = 0, n_wanted = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
@@ -221,8 +237,8 @@ Status Model::Impl::check(std::span<const Slice> batch) const {
       if (mark.n_tokens <= before || mark.n_tokens > n_tokens ||
           (mark.n_tokens < hparams.conv_taps - 1 && mark.n_tokens < n_tokens))
         return fail(ErrorKind::kInvalidArgument,
-                    "batch: slice {} of {} tokens has a mark behind {}, expected them ascending, from {} on", i,
-                    n_tokens, mark.n_tokens, hparams.conv_taps - 1);
+                    "batch: slice {} of {} tokens has a mark behind {}, expected them ascending, from {} on",
+                    i, n_tokens, mark.n_tokens, hparams.conv_taps - 1);
       before = mark.n_tokens;
     }
     total += n_tokens;
@@ -293,7 +309,8 @@ Result<std::span<const float>> Model::forward(std::span<const Slice> batch, Prob
             probe};
   impl.rotate(pass);
   if (impl.placed != nullptr) PACKMULE_TRY_STATUS(impl.placed->begin(pass));
-  for (const std::unique_ptr<Step>& step : impl.schedule) {
+  const Schedule& schedule = impl.placed == nullptr ? impl.schedule : impl.placed->schedule(pass.n_rows);
+  for (const std::unique_ptr<Step>& step : schedule) {
     if (stop.stop_requested()) {
       if (impl.placed != nullptr) (void)impl.placed->finish();
       for (const SliceRows& slice : pass.slices) slice.sequence->reset();

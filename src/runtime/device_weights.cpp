@@ -12,13 +12,16 @@ constexpr size_t kPieceBytes = size_t{64} << 20;
 }  // namespace
 
 int DeviceWeights::add(const gguf::TensorInfo& tensor) {
-  items_.push_back(Item{std::string(tensor.name), {tensor.data, static_cast<size_t>(tensor.size_bytes)}, {}});
+  items_.push_back(
+      Item{std::string(tensor.name), {tensor.data, static_cast<size_t>(tensor.size_bytes)}, {}, nullptr});
   tensor_bytes_ += static_cast<int64_t>(tensor.size_bytes);
   return static_cast<int>(items_.size()) - 1;
 }
 
 int DeviceWeights::add(const std::vector<float>& values, std::string what) {
-  items_.push_back(Item{std::move(what), {}, values});
+  const auto known = std::ranges::find(items_, &values, &Item::source);
+  if (known != items_.end()) return static_cast<int>(known - items_.begin());
+  items_.push_back(Item{std::move(what), {}, values, &values});
   return static_cast<int>(items_.size()) - 1;
 }
 

@@ -18,7 +18,8 @@ class DeviceWeights {
  public:
   /// Notes a tensor, whose bytes are the file's, and returns its number. Once for each tensor.
   int add(const gguf::TensorInfo& tensor);
-  /// Notes values that the model computed or decoded. They are copied here.
+  /// Notes values that the model computed or decoded, once for each vector, whose address must not change
+  /// until upload(). They are copied here.
   int add(const std::vector<float>& values, std::string what);
 
   /// What allocate() takes, to the byte; an error when a tensor is larger than the device allocates at once.
@@ -35,6 +36,7 @@ class DeviceWeights {
     std::string name;
     std::span<const std::byte> of_file;
     std::vector<float> values;
+    const std::vector<float>* source = nullptr;  // of the values
     [[nodiscard]] std::span<const std::byte> bytes() const {
       return of_file.empty() ? std::as_bytes(std::span(values)) : of_file;
     }
