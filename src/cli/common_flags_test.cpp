@@ -133,6 +133,8 @@ TEST(CommonFlags, AcceptWhatChangesNothing) {
                                              {"-cmoe"},
                                              {"-ncmoe", "3"},
                                              {"-nkvo"},
+                                             {"-nopo"},
+                                             {"--op-offload", "--op-offload-min-batch", "32"},
                                              {"-dev", "none"}})
     EXPECT_EQ(parse(args).error, "") << testing::PrintToString(args);
 }

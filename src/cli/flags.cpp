@@ -18,6 +18,7 @@ constexpr auto kLongNames = std::to_array<Spelling>({
     {"-ngl", "--n-gpu-layers"},
     {"-nkvo", "--no-kv-offload"},
     {"-no-cnv", "--no-chat"},
+    {"-nopo", "--no-op-offload"},
     {"-np", "--parallel"},
     {"-cram", "--cache-ram"},
     {"-cb", "--cont-batching"},

@@ -11,6 +11,7 @@
 #include "cli/plan_request.h"
 #include "gguf/file.h"
 #include "model/model.h"
+#include "placement/words.h"
 #include "runtime/gpu.h"
 
 namespace packmule::cli {
@@ -29,6 +30,23 @@ std::string tier_text(const placement::Footprint& taken) {
                      megabytes(taken.kv), megabytes(taken.state));
 }
 
+/// What a prompt streams, of ubatches that there will be.
+std::string streaming_text(const placement::Plan& plan) {
+  std::vector<int> layers;
+  int64_t least = 0, most = 0;
+  for (const StreamedLayers& some : streamed_layers(plan)) {
+    if (some.from_tokens > plan.prefill_tokens) break;
+    if (layers.empty()) least = some.from_tokens;
+    most = some.from_tokens;
+    layers.insert(layers.end(), some.layers.begin(), some.layers.end());
+  }
+  if (layers.empty()) return "";
+  std::ranges::sort(layers);
+  return fmt::format("; prompts of at least {} tokens stream their experts of {} to it",
+                     least == most ? std::to_string(least) : fmt::format("{} to {}", least, most),
+                     placement::layer_words(layers));
+}
+
 std::shared_ptr<model::Placement> follow(const placement::Request& request, const placement::Plan& plan) {
   auto placement = std::make_shared<model::Placement>();
   const auto& tensors = request.inventory.tensors;
@@ -36,6 +54,9 @@ std::shared_ptr<model::Placement> follow(const placement::Request& request, cons
     if (plan.placement.of_tensor[i] == kDevice && tensors[i].part != placement::Part::kUnused)
       placement->tensors.insert(tensors[i].name);
   for (const placement::Where home : plan.placement.home) placement->caches.push_back(home == kDevice);
+  placement->streaming = {.from_tokens = plan.stream_from,
+                          .n_slots = placement::kStreamSlots,
+                          .slot_bytes = placement::kStreamSlotBytes};
   placement->n_ctx = request.demand.n_ctx;
   placement->n_sequences = request.demand.n_sequences;
   return placement;
@@ -82,7 +103,7 @@ Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptio
   PACKMULE_TRY(const int64_t fitting, engine::ubatch_for(options, file, model_options, filled.n_threads));
   filled.ubatch_size = options.ubatch_size = std::min(fitting, filled.ctx_size);
 
-  const Demands demands(file, isa);
+  const Demands demands(file, isa, flags.streaming);
   placement::Request request;
   PACKMULE_TRY(request.demand, demands.of(filled));
   request.inventory = placement::Inventory::make(model_shape(hparams), file.tensors());
@@ -100,6 +121,7 @@ Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptio
   std::string line =
       fmt::format("{}; there: {}; on the CPU: {}", placement->gpu->describe(),
                   tier_text(plan.footprints[kDevice]), tier_text(plan.footprints[placement::kHost]));
+  line += streaming_text(plan);
   placement->warn = std::move(warn);
   options.placement = std::move(placement);
   return line;

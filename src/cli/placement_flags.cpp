@@ -184,6 +184,15 @@ void add_rule_flags(CLI::App& verb, PlacementFlags& flags) {
       ->group(kPlacement);
   verb.add_flag("--no-kv-offload", flags.kv_on_host, "KV cache and recurrent states on the CPU (-nkvo)")
       ->group(kPlacement);
+  verb.add_flag("--op-offload,!--no-op-offload", flags.streaming.allowed,
+                "Experts of the CPU are copied to the device for long prompts where that is faster; or never "
+                "(-nopo)")
+      ->group(kPlacement);
+  verb.add_option("--op-offload-min-batch", flags.streaming.from_tokens,
+                  "For prompts of at least N tokens a ubatch, whatever is faster (default: calculated)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->type_name("N")
+      ->group(kPlacement);
   verb.add_option("--device", flags.devices, "Devices to use, or none (-dev)")
       ->type_name("NAME[,NAME...]")
       ->group(kPlacement);

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "calibration/speed_book.h"
 #include "placement/machine.h"
+#include "placement/placement.h"
 #include "placement/rules.h"
 #include "vulkan/budget.h"
 #include "vulkan/device_info.h"
@@ -30,6 +31,7 @@ struct PlacementFlags {
   std::vector<Override> overrides;
   std::optional<int64_t> n_gpu_layers;
   bool kv_on_host = false;
+  placement::Streaming streaming;  // --no-op-offload, --op-offload-min-batch
 
   std::string devices;                       // --device: names, or "none"
   std::vector<int64_t> device_memory_bytes;  // one device each; of a real device the most to use
@@ -41,8 +43,9 @@ struct PlacementFlags {
   double reserve_percent = 10;
 };
 
-/// What the user says about placement: -ngl, -ot, --cpu-moe, --n-cpu-moe, --no-kv-offload, --device,
-/// --reserve. Values that are wrong by themselves are errors of the command line.
+/// What the user says about placement: -ngl, -ot, --cpu-moe, --n-cpu-moe, --no-kv-offload, --op-offload,
+/// --op-offload-min-batch, --device, --reserve. Values that are wrong by themselves are errors of the command
+/// line.
 void add_rule_flags(CLI::App& verb, PlacementFlags& flags);
 /// --device-memory, for verbs that use a real device.
 void add_device_memory_flag(CLI::App& verb, PlacementFlags& flags);

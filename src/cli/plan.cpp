@@ -59,7 +59,7 @@ Status plan(const PlanOptions& options) {
   PACKMULE_TRY(const gguf::File file, gguf::File::open(options.engine.model_path));
   PACKMULE_TRY(const model::Hparams hparams, model::Hparams::read(file));
   const engine::EngineOptions engine = engine::filled_in(options.engine, hparams.context_length);
-  const Demands demands(file, isa);
+  const Demands demands(file, isa, options.placement.streaming);
 
   PlanReport report;
   report.model_path = file.path();

@@ -1,5 +1,6 @@
 #include "base/json.h"
 #include "cli/plan_report.h"
+#include "cli/plan_request.h"
 
 namespace packmule::cli {
 namespace {
@@ -105,7 +106,12 @@ std::string plan_json(const PlanReport& report) {
   json["prefill"] = speed_json(machine, plan.prefill, plan.prefill_tokens, 0);
   if (report.decode_without_rules_s > 0)
     json["decode_without_rules_tokens_s"] = 1 / report.decode_without_rules_s;
-  json["stream_experts_from_tokens"] = plan.stream_threshold;
+  const std::vector<StreamedLayers> streamed = streamed_layers(plan);
+  json["stream_experts_from_tokens"] = streamed.empty() ? 0 : streamed.front().from_tokens;
+  Json& layers = json["stream_experts"] = Json::array();
+  for (const StreamedLayers& some : streamed)
+    layers.push_back({{"from_tokens", some.from_tokens}, {"layers", some.layers}});
+  json["stream_ring_bytes"] = plan.has_ring && machine.n_devices() > 0 ? demand.stream_bytes() : 0;
   json["tensors"] = tensors_json(report);
   // Names of a file need not be UTF-8: what is not becomes U+FFFD.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -58,6 +59,7 @@ Result<placement::Demand> Demands::of(const engine::EngineOptions& options) cons
       quant::format_of(options.k_type).block_elems > 1 || quant::format_of(options.v_type).block_elems > 1;
   demand.state_bytes = n_recurrent > 0 ? layout.recurrent_bytes() / n_recurrent : 0;
   demand.host_compute_bytes = sizes.activation_bytes;
+  demand.streaming = streaming_;
   demand.weights_in_memory =
       options.load_mode == model::LoadMode::kCopy || options.load_mode == model::LoadMode::kRepack;
   return demand;
@@ -96,6 +98,15 @@ std::vector<std::vector<placement::Alternative>> Demands::smaller_than(
     add("--load-mode mmap (what memory has no room for is read from the disk)", changed);
   }
   return lists;
+}
+
+std::vector<StreamedLayers> streamed_layers(const placement::Plan& plan) {
+  std::map<int64_t, std::vector<int>> by_tokens;
+  for (size_t layer = 0; layer < plan.stream_from.size(); ++layer)
+    if (plan.stream_from[layer] > 0) by_tokens[plan.stream_from[layer]].push_back(static_cast<int>(layer));
+  std::vector<StreamedLayers> all;
+  for (auto& [from_tokens, layers] : by_tokens) all.push_back({from_tokens, std::move(layers)});
+  return all;
 }
 
 Result<placement::Plan> plan_or_advise(placement::Request& request, const Demands& demands,

@@ -18,7 +18,8 @@ namespace packmule::cli {
 class Demands {
  public:
   /// `file` must outlive it.
-  Demands(const gguf::File& file, Isa isa) : file_(file), isa_(isa) {}
+  Demands(const gguf::File& file, Isa isa, placement::Streaming streaming)
+      : file_(file), isa_(isa), streaming_(streaming) {}
   [[nodiscard]] Result<placement::Demand> of(const engine::EngineOptions& options) const;
   /// Flags that ask for less, for the case that it does not fit.
   [[nodiscard]] std::vector<std::vector<placement::Alternative>> smaller_than(
@@ -27,7 +28,16 @@ class Demands {
  private:
   const gguf::File& file_;
   Isa isa_;
+  placement::Streaming streaming_;
 };
+
+/// Layers whose experts are streamed from the same number of tokens on.
+struct StreamedLayers {
+  int64_t from_tokens = 0;
+  std::vector<int> layers;
+};
+/// By tokens, ascending; empty: nothing is ever streamed.
+[[nodiscard]] std::vector<StreamedLayers> streamed_layers(const placement::Plan& plan);
 
 /// Plans; where nothing fits, a second time, to find flags that would.
 [[nodiscard]] Result<placement::Plan> plan_or_advise(placement::Request& request, const Demands& demands,

@@ -157,6 +157,37 @@ TEST_F(Plan, ALayerForEachProcessorIsSaidInRanges) {
   EXPECT_THAT(plan({"--device-memory", "64G"}).out, Not(HasSubstr("without the rules")));
 }
 
+TEST_F(Plan, SaysWhichPromptsStreamTheirExperts) {
+  const std::vector<std::string> machine = {"--device-memory", "8G", "--host-bandwidth", "40", "-t", "4"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), machine.begin(), machine.end());
+    return more;
+  };
+  const Json calculated = Plan::json(with({"-ub", "2048"}));
+  const int64_t from = calculated["stream_experts_from_tokens"];
+  ASSERT_GT(from, 8);
+  ASSERT_LE(from, 2048);
+  EXPECT_EQ(calculated["stream_experts"][0]["from_tokens"], from);
+  EXPECT_GT(calculated["stream_experts"][0]["layers"].size(), 0u);
+  EXPECT_EQ(calculated["stream_ring_bytes"], 64 << 20);
+  EXPECT_THAT(plan(with({"-ub", "2048"})).out,
+              HasSubstr(fmt::format("prompts of at least {} tokens stream their experts of layers", from)));
+  EXPECT_THAT(plan(with({"-ub", std::to_string(from / 2)})).out,
+              HasSubstr(fmt::format("only with a ubatch of so many (-ub {})", from)));
+  // A link that is faster than the CPU by far, one that is slower by far, and what the user says.
+  EXPECT_LT(Plan::json(with({"--pcie", "24", "--host-bandwidth", "90"}))["stream_experts_from_tokens"], from);
+  EXPECT_EQ(Plan::json(with({"--pcie", "0.001"}))["stream_experts_from_tokens"], 0);
+  const Json said = Plan::json(with({"--op-offload-min-batch", "100"}));
+  EXPECT_EQ(said["stream_experts_from_tokens"], 100);
+  EXPECT_EQ(said["stream_experts"].size(), 1u);
+  const Json never = Plan::json(with({"-nopo"}));
+  EXPECT_EQ(never["stream_experts_from_tokens"], 0);
+  EXPECT_EQ(never["stream_ring_bytes"], 0);
+  EXPECT_EQ(never["memory"][1]["compute_bytes"].get<int64_t>() + (64 << 20),
+            calculated["memory"][1]["compute_bytes"].get<int64_t>());
+  EXPECT_LT(never["prefill"]["tokens_s"], calculated["prefill"]["tokens_s"]);
+}
+
 TEST_F(Plan, NamesWhatLiesApart) {
   const std::string out = plan({"--device-memory", "8G", "-ot", R"(shexp=CPU,ffn_up_exps=CPU)"}).out;
   EXPECT_THAT(out, testing::ContainsRegex("CPU +shared expert +all layers +0.16 GB  by -ot shexp=CPU"));
@@ -188,9 +219,9 @@ TEST(PlanOfASmallModel, IsWhatTheEngineTakes) {
     for (const auto& [k_type, v_type] : {std::pair("f16", "f16"), std::pair("q8_0", "f32")}) {
       const std::string path = fs::path(*folder) / name;
       if (!fs::exists(path)) continue;
-      const Output output =
-          run({"plan", "--calibrate", "never", "-m", path, "-t", "2", "-c", "1000", "-ub", "100", "-np", "3",
-               "-ctk", k_type, "-ctv", v_type, "--load-mode", "copy", "--json"});
+      const Output output = run({"plan", "--calibrate", "never", "-m",          path,   "-t",    "2",
+                                 "-c",   "1000",        "-ub",   "100",         "-np",  "3",     "-ctk",
+                                 k_type, "-ctv",        v_type,  "--load-mode", "copy", "--json"});
       ASSERT_EQ(output.exit_code, kExitOk) << output.err;
       const Json json = Json::parse(output.out);
       engine::EngineOptions options;

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "base/utf8.h"
 #include "cli/plan_report.h"
+#include "cli/plan_request.h"
 #include "placement/words.h"
 
 namespace packmule::cli {
@@ -78,10 +80,7 @@ class Text {
            gigabytes(processor.free_bytes), gigabytes(processor.reserve_bytes), speeds);
     }
     speeds_of("the CPU's speeds", report_.measured.host);
-    if (machine_.n_devices() > 0) {
-      speeds_of("the device's speeds", report_.measured.device);
-      line("  experts of the CPU are not streamed to a device yet: prompts take longer");
-    }
+    if (machine_.n_devices() > 0) speeds_of("the device's speeds", report_.measured.device);
   }
 
   void speeds_of(std::string_view whose, const calibration::Outcome& measured) {
@@ -140,9 +139,26 @@ class Text {
          bound_words(machine_, plan_.prefill));
     if (report_.decode_without_rules_s > 0)
       line("  without the rules packmule would decode {:.1f} tokens/s", 1 / report_.decode_without_rules_s);
-    if (plan_.stream_threshold > 0)
-      line("  experts of the CPU are streamed to the device for ubatches of {} tokens and more",
-           plan_.stream_threshold);
+    streaming();
+  }
+
+  void streaming() {
+    constexpr size_t kMostLines = 4;
+    const std::vector<StreamedLayers> all = streamed_layers(plan_);
+    for (size_t i = 0; i < std::min(all.size(), kMostLines); ++i) {
+      std::vector<int> layers = all[i].layers;
+      const bool last = i + 1 == kMostLines && all.size() > kMostLines;
+      for (size_t rest = i + 1; last && rest < all.size(); ++rest)
+        layers.insert(layers.end(), all[rest].layers.begin(), all[rest].layers.end());
+      std::ranges::sort(layers);
+      line("  prompts of at least {}{} tokens stream their experts of {} to the device{}", all[i].from_tokens,
+           last ? fmt::format(" to {}", all.back().from_tokens) : "", placement::layer_words(layers),
+           all[i].from_tokens > plan_.prefill_tokens
+               ? fmt::format(": only with a ubatch of so many (-ub {})", all[i].from_tokens)
+               : "");
+    }
+    if (machine_.n_devices() > 0 && !plan_.has_ring && request_.demand.stream_bytes() > 0)
+      line("  experts are not streamed for prompts: the device has no room for what passes through");
   }
 
   const PlanReport& report_;

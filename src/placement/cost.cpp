@@ -53,9 +53,11 @@ Seconds CostModel::work(const Tensor& tensor, Where where, const Pass& pass) con
   const double touched = touched_bytes(shape, tensor, pass.n_tokens);
   double products = tensor.part == Part::kEmbedding ? 0 : static_cast<double>(tensor.n_elems);
   if (is_expert(tensor.part)) products *= used_share(shape);
+  const auto product_factor = static_cast<double>(p.product_factor[static_cast<size_t>(tensor.type)]);
   const double reading =
       touched / (p.read_bytes_s * static_cast<double>(p.format_factor[static_cast<size_t>(tensor.type)]));
-  const double computing = pass.n_tokens > kFewTokens ? products * n / p.multiply_add_s : 0;
+  const double computing =
+      pass.n_tokens > kFewTokens ? products * n / (p.multiply_add_s * product_factor) : 0;
   Seconds s;
   (computing > reading ? s.arithmetic : s.memory)[static_cast<size_t>(where)] = std::max(computing, reading);
   if (where == kHost && pass.share_on_disk > 0) s.disk = touched * pass.share_on_disk / machine_.disk_bytes_s;
@@ -142,10 +144,11 @@ Seconds CostModel::layer(const Placement& placement, int layer, const Pass& pass
 }
 
 Seconds CostModel::experts(const Placement& placement, int layer, const Pass& pass, Where router) const {
-  Seconds here = side_by_side(placement, layer, pass, router);
-  if (pass.n_tokens <= kFewTokens || !can_stream(placement, layer, router)) return here;
-  Seconds there = streamed(placement, layer, pass, router);
-  return there.total() < here.total() ? there : here;
+  if (pass.n_tokens > kFewTokens) {
+    const int64_t from = threshold(placement, layer, router, pass.share_on_disk);
+    if (from > 0 && pass.n_tokens >= from) return streamed(placement, layer, pass, router);
+  }
+  return side_by_side(placement, layer, pass, router);
 }
 
 Seconds CostModel::side_by_side(const Placement& placement, int layer, const Pass& pass, Where router) const {
@@ -209,33 +212,41 @@ Seconds CostModel::side_by_side(const Placement& placement, int layer, const Pas
 }
 
 bool CostModel::can_stream(const Placement& placement, int layer, Where router) const {
-  if (router == kHost) return false;
+  if (router == kHost || demand_.stream_bytes() == 0) return false;
   bool any = false;
-  for (const int t : inventory_.of_layer[static_cast<size_t>(layer)])
-    if (is_expert(inventory_.tensors[static_cast<size_t>(t)].part))
-      any |= placement.of_tensor[static_cast<size_t>(t)] == kHost;
+  for (const int t : inventory_.of_layer[static_cast<size_t>(layer)]) {
+    const Tensor& tensor = inventory_.tensors[static_cast<size_t>(t)];
+    if (!is_expert(tensor.part) || placement.of_tensor[static_cast<size_t>(t)] != kHost) continue;
+    if (tensor.bytes / inventory_.shape.n_experts > kStreamSlotBytes) return false;
+    any = true;
+  }
   return any;
+}
+
+double CostModel::stream_bytes_s(const Processor& device) const {
+  constexpr double kTimesOverHostMemory = 3;
+  if (device.stream_bytes_s > 0) return device.stream_bytes_s;
+  return std::min(device.link_bytes_s, machine_.host().read_bytes_s / kTimesOverHostMemory);
 }
 
 Seconds CostModel::streamed(const Placement& placement, int layer, const Pass& pass, Where router) const {
   const Processor& device = machine_.at(router);
   Placement moved = placement;
   double streamed_bytes = 0;
-  double disk = 0;
   for (const int t : inventory_.of_layer[static_cast<size_t>(layer)]) {
     const Tensor& tensor = inventory_.tensors[static_cast<size_t>(t)];
     Where& where = moved.of_tensor[static_cast<size_t>(t)];
     if (!is_expert(tensor.part) || where != kHost) continue;
-    streamed_bytes += touched_bytes(inventory_.shape, tensor, pass.n_tokens);
-    disk += work(tensor, kHost, pass).disk;
+    streamed_bytes += static_cast<double>(tensor.bytes);
     where = router;
   }
   Seconds computing = side_by_side(moved, layer, pass, router);
+  computing.phases += std::ceil(streamed_bytes / static_cast<double>(kStreamSlotBytes)) * device.phase_s;
   Seconds streaming;
-  streaming.link = streamed_bytes / device.link_bytes_s;
-  streaming.hops = device.hop_s;
+  streaming.link = streamed_bytes / stream_bytes_s(device);
   Seconds s = slower(computing, streaming);
-  s.disk += disk;
+  s.hops += device.hop_s;
+  s.disk += streamed_bytes * pass.share_on_disk / machine_.disk_bytes_s;
   return s;
 }
 
@@ -276,15 +287,22 @@ int64_t CostModel::stream_threshold(const Placement& placement, int layer, doubl
   Pass pass{.n_tokens = 1, .share_on_disk = share};
   Where router = kHost;
   (void)stage(placement, layer, Part::kRouter, pass, inventory_.shape.hidden, router);
+  return threshold(placement, layer, router, share);
+}
+
+int64_t CostModel::threshold(const Placement& placement, int layer, Where router, double share) const {
   if (!can_stream(placement, layer, router)) return 0;
+  if (demand_.streaming.from_tokens > 0) return std::max(demand_.streaming.from_tokens, kFewTokens + 1);
+  Pass pass{.n_tokens = 1, .share_on_disk = share};
   const auto is_faster = [&](int64_t n_tokens) {
     pass.n_tokens = n_tokens;
     return streamed(placement, layer, pass, router).total() <
            side_by_side(placement, layer, pass, router).total();
   };
-  if (!is_faster(kMostTokens)) return 0;
-  int64_t slower_at = kFewTokens;  // experts() does not ask for fewer
   int64_t faster_at = kMostTokens;
+  if (!is_faster(faster_at)) faster_at = std::max(demand_.ubatch, kFewTokens + 1);
+  if (!is_faster(faster_at)) return 0;
+  int64_t slower_at = kFewTokens;  // experts() does not ask for fewer
   while (faster_at - slower_at > 1) {
     const int64_t middle = (slower_at + faster_at) / 2;
     (is_faster(middle) ? faster_at : slower_at) = middle;

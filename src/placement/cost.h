@@ -3,7 +3,9 @@
 // One walk through the layers serves decode and prefill. For n tokens at once a stage that works on the
 // device p takes
 //
-//   max(bytes touched / (p.read_bytes_s * format factor), multiplications / p.multiply_add_s) + p.phase_s
+//   max(bytes touched / (p.read_bytes_s * format factor), multiplications / (p.multiply_add_s * product
+//   factor))
+//   + p.phase_s
 //
 // where the arithmetic counts only for more than kFewTokens (few are bound by bytes: docs/performance.md).
 // Of an expert tensor n tokens touch the share 1 - (1 - used / experts)^n, the expectation for experts chosen
@@ -24,11 +26,16 @@
 //
 //   hop_s + n * columns * 4 bytes / link_bytes_s       twice between two devices: by way of the host
 //
-// Prefill with experts on the host and the router on a device has a second way: the experts' weights are
-// streamed to the device while it computes, max(bytes / link_bytes_s, the device's own time for them). The
-// faster of the two counts; that it becomes the faster from some number of tokens on is what
-// stream_threshold() finds. (Sources: the peers' prefill is chunk * PCIe / expert bytes; their constant
-// threshold of 32 tokens is wrong by a factor of 50 for 512 experts.)
+// Prefill with experts on the host and the router on a device has a second way (model/expert_stream.h): the
+// weights of all experts of the layer are streamed to the device while it computes,
+//
+//   max(bytes / stream rate, the device's own time for them + a phase a piece) + hop_s
+//
+// The stream rate is measured, or else the lesser of link_bytes_s and a third of the speed at which the host
+// reads: each byte is read, written to staging memory, and read again by the device. From stream_threshold()
+// tokens on a layer is streamed, here as by the model that follows the plan: the number from which this way
+// is the faster one, or what the user says. (Sources: the peers' prefill is chunk * PCIe / expert bytes;
+// their constant threshold of 32 tokens is wrong by a factor of 50 for 512 experts.)
 //
 // The share of the host's weights that has no room in memory is read from the disk first: bytes /
 // disk_bytes_s for that share of what is touched.
@@ -40,8 +47,6 @@
 #include "placement/placement.h"
 
 namespace packmule::placement {
-
-inline constexpr int64_t kFewTokens = 8;
 
 /// Seconds, by what they were spent on. The parts add up to the time that passes: of work side by side only
 /// the slowest is counted.
@@ -80,8 +85,9 @@ class CostModel {
   /// All of it.
   [[nodiscard]] Seconds whole(const Placement& placement, const Pass& pass) const;
 
-  /// Tokens from which on streaming a layer's experts to the router's device is the faster way; 0: the way is
-  /// not there, or not faster for any ubatch up to kMostTokens.
+  /// Tokens of a ubatch from which on a layer's experts are streamed to the router's device; 0: never. Where
+  /// the user does not say, the least that make it faster; never if it is faster neither for the ubatch of
+  /// the demand nor for one of kMostTokens.
   [[nodiscard]] int64_t stream_threshold(const Placement& placement, int layer, double share_on_disk) const;
   static constexpr int64_t kMostTokens = 1 << 16;
 
@@ -92,9 +98,12 @@ class CostModel {
   [[nodiscard]] Seconds mix(Where home, int layer, const Pass& pass) const;
   [[nodiscard]] Seconds move(Where from, Where to, int64_t n_tokens, int64_t n_columns) const;
   [[nodiscard]] Seconds experts(const Placement& placement, int layer, const Pass& pass, Where router) const;
+  [[nodiscard]] int64_t threshold(const Placement& placement, int layer, Where router,
+                                  double share_on_disk) const;
   [[nodiscard]] bool can_stream(const Placement& placement, int layer, Where router) const;
   [[nodiscard]] Seconds side_by_side(const Placement& placement, int layer, const Pass& pass,
                                      Where router) const;
+  [[nodiscard]] double stream_bytes_s(const Processor& device) const;
   [[nodiscard]] Seconds streamed(const Placement& placement, int layer, const Pass& pass, Where router) const;
 
   const Inventory& inventory_;

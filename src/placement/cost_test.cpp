@@ -1,6 +1,10 @@
 #include "placement/cost.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
 
 #include "placement/model_for_test.h"
 
@@ -156,6 +160,79 @@ TEST_F(CostTest, StreamingBeatsTheHostFromTheCalculatedThresholdOn) {
   EXPECT_EQ(cost.stream_threshold(placement, 5, 0), 0);
   placement.of_tensor.assign(inventory.tensors.size(), kHost);
   EXPECT_EQ(cost.stream_threshold(placement, 5, 0), 0);
+}
+
+// More of what streaming needs never puts it off, more of what the CPU needs never brings it nearer.
+TEST_F(CostTest, TheThresholdFollowsTheSpeeds) {
+  for (int layer = 0; layer < 48; ++layer) move_core(inventory, freedom, layer, 1, placement);
+  constexpr int64_t kNever = int64_t{1} << 40;
+  machine.processors[1].stream_bytes_s = 10e9;
+  const Machine before = machine;
+  // With `factor` times the speed, for factors in ascending order.
+  const auto thresholds = [&](double& speed) {
+    const double as_it_was = speed;
+    std::vector<int64_t> found;
+    for (const double factor : {0.02, 0.1, 0.3, 0.7, 1.0, 1.5, 4.0, 20.0, 100.0}) {
+      speed = as_it_was * factor;
+      const int64_t threshold = cost.stream_threshold(placement, 5, 0);
+      found.push_back(threshold == 0 ? kNever : threshold);
+    }
+    machine = before;
+    return found;
+  };
+  Processor& host = machine.processors[0];
+  Processor& device = machine.processors[1];
+  for (double* speed : {&device.stream_bytes_s, &device.multiply_add_s, &device.read_bytes_s}) {
+    const auto found = thresholds(*speed);
+    EXPECT_TRUE(std::ranges::is_sorted(found, std::greater{})) << testing::PrintToString(found);
+    EXPECT_GE(found.back(), kFewTokens + 1);
+  }
+  const auto of_host = thresholds(host.multiply_add_s);
+  EXPECT_TRUE(std::ranges::is_sorted(of_host)) << testing::PrintToString(of_host);
+  EXPECT_LT(of_host.front(), of_host.back());
+  // What has been measured counts; of the link then only what activations take, which the other way moves.
+  device.stream_bytes_s = 5e9;
+  const int64_t measured = cost.stream_threshold(placement, 5, 0);
+  device.link_bytes_s *= 100;
+  EXPECT_NEAR(static_cast<double>(cost.stream_threshold(placement, 5, 0)), static_cast<double>(measured),
+              0.05 * static_cast<double>(measured));
+  // What has not is bound by the link or by the host's memory.
+  device.stream_bytes_s = 0;
+  device.link_bytes_s = 10e9;
+  const int64_t by_link = cost.stream_threshold(placement, 5, 0);
+  host.read_bytes_s = 6e9;
+  EXPECT_GT(cost.stream_threshold(placement, 5, 0), by_link);
+  machine = before;
+  // Of a format that the CPU multiplies slowly more is streamed.
+  host.product_factor.fill(0.25f);
+  EXPECT_LT(cost.stream_threshold(placement, 5, 0), by_link);
+}
+
+// The whole ubatch's prediction is the faster of both ways, and uses the number that the program is given.
+TEST_F(CostTest, ThePredictionStreamsFromTheThresholdOn) {
+  for (int layer = 0; layer < 48; ++layer) move_core(inventory, freedom, layer, 1, placement);
+  demand.ubatch = 2048;
+  const auto layer_seconds = [&](int64_t n) {
+    Where at = 1;
+    return cost.layer(placement, 5, {.n_tokens = n}, at).total();
+  };
+  const int64_t threshold = cost.stream_threshold(placement, 5, 0);
+  ASSERT_GT(threshold, kFewTokens + 1);
+  for (const int64_t n : {threshold - 1, threshold, threshold + 1}) {
+    demand.streaming = {.allowed = false};
+    const double without = layer_seconds(n);
+    demand.streaming = {.allowed = true, .from_tokens = n};
+    const double with = layer_seconds(n);
+    demand.streaming = {};
+    EXPECT_EQ(layer_seconds(n), n < threshold ? without : with);
+    EXPECT_EQ(layer_seconds(n), std::min(with, without)) << n;
+  }
+  demand.streaming = {.allowed = false};
+  EXPECT_EQ(cost.stream_threshold(placement, 5, 0), 0);
+  demand.streaming = {.allowed = true, .from_tokens = 3};
+  EXPECT_EQ(cost.stream_threshold(placement, 5, 0), kFewTokens + 1);
+  demand.ubatch = kFewTokens;
+  EXPECT_EQ(cost.stream_threshold(placement, 5, 0), 0) << "no ubatch is that large";
 }
 
 TEST_F(CostTest, AgreesWithWhatWasMeasured) {

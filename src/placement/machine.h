@@ -31,12 +31,16 @@ struct Processor {
   double read_bytes_s = 0;         // weights read from its memory while decoding
   double multiply_add_s = 0;       // products of a prompt, one multiplication and addition each
   double link_bytes_s = 0;         // to the host's memory, one way; not used for the host
+  double stream_bytes_s = 0;       // of weights on their way through a ring (cost.h); 0: calculated
   double hop_s = 0;                // until work handed over has started, or its result has been seen
   double phase_s = 0;              // fixed cost of one fused phase of a layer
   double cache_factor_16 = 1;      // of read_bytes_s that attention reaches on a cache of plain floats
   double cache_factor_blocks = 1;  // on one of block formats
   /// Of read_bytes_s that is reached with weights of a format, by type id.
   std::array<float, quant::kTypeIdLimit> format_factor = filled(1.0f);
+
+  /// Of multiply_add_s, likewise.
+  std::array<float, quant::kTypeIdLimit> product_factor = filled(1.0f);
 
   [[nodiscard]] int64_t budget_bytes() const {
     return free_bytes > reserve_bytes ? free_bytes - reserve_bytes : 0;

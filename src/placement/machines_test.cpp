@@ -154,6 +154,59 @@ TEST(Machines, MoreMemoryIsNeverSlower) {
     }
 }
 
+// With and without its ring: never over the budget, and streaming never makes a prompt slower.
+TEST(Machines, StreamingIsPlannedWhereItsRingFits) {
+  int n_streaming = 0;
+  int n_without = 0;
+  for (const Case& c : all_cases()) {
+    if (c.device_gib == 0) continue;
+    SCOPED_TRACE(words(c));
+    Request request = request_of(c);
+    const auto made = plan(request);
+    request.demand.streaming.allowed = false;
+    const auto never = plan(request);
+    if (!made) continue;
+    ASSERT_TRUE(never);
+    EXPECT_LE(made->footprints[1].total(), request.machine.at(1).budget_bytes());
+    EXPECT_TRUE(made->has_ring);
+    EXPECT_LE(never->decode.total(), made->decode.total()) << "the ring takes memory";
+    for (size_t layer = 0; layer < 48; ++layer) {
+      EXPECT_EQ(never->stream_from[layer], 0);
+      if (made->stream_from[layer] == 0) continue;
+      ++n_streaming;
+      EXPECT_GT(made->stream_from[layer], kFewTokens);
+    }
+    Request same = request_of(c);
+    same.demand.streaming.allowed = false;
+    const double prefill_without =
+        CostModel(same.inventory, same.machine, same.demand)
+            .whole(made->placement, {.n_tokens = made->prefill_tokens, .share_on_disk = made->share_on_disk})
+            .total();
+    EXPECT_LE(made->prefill.total(), prefill_without);
+  }
+  EXPECT_GT(n_streaming, 1000);
+  // All of the device's part is said by rules, and fits to the byte without the ring.
+  Request request = request_of({24, 64, 8192, quant::Type::kF16, 300e9, 40e9, false});
+  request.rules.overrides.push_back(cpu_moe_rule());
+  request.rules.n_gpu_layers = 99;
+  const Plan roomy = plan(request).value();
+  EXPECT_TRUE(roomy.has_ring);
+  Processor& device = request.machine.processors[1];
+  for (const int64_t missing :
+       {int64_t{0}, int64_t{1}, kStreamSlots * kStreamSlotBytes, kStreamSlots * kStreamSlotBytes + 1}) {
+    device.reserve_bytes = device.free_bytes - roomy.footprints[1].total() + missing;
+    const auto made = plan(request);
+    ASSERT_EQ(made.has_value(), missing <= kStreamSlots * kStreamSlotBytes) << missing;
+    if (!made) continue;
+    EXPECT_EQ(made->has_ring, missing == 0);
+    EXPECT_EQ(made->stream_from.front() > 0, missing == 0);
+    EXPECT_LE(made->footprints[1].total(), device.budget_bytes());
+    EXPECT_EQ(made->decode.total(), roomy.decode.total());
+    n_without += missing > 0 ? 1 : 0;
+  }
+  EXPECT_EQ(n_without, 2);
+}
+
 TEST(Machines, WhatFitsOnceFitsWithMoreMemory) {
   for (const double host_gib : {16.0, 32.0, 48.0}) {
     bool before = false;

@@ -38,7 +38,7 @@ int64_t device_compute_bytes(const ModelShape& shape, const Demand& demand) {
          2 * rows(n_tokens, shape.n_delta_heads) + rows(n_tokens, shape.n_experts) + 8 * rows(n_pairs, 1) +
          rows(1, 8 * shape.n_experts) + 2 * rows(n_pairs, shape.expert_ff) + rows(n_pairs, shape.hidden) +
          2 * rows(n_tokens, shape.shared_ff) + 4 * rows(n_tokens, shape.head_dim) +
-         rows(demand.n_sequences, shape.n_vocab + shape.hidden) + scratch + 2 * kStreamSlotBytes;
+         rows(demand.n_sequences, shape.n_vocab + shape.hidden) + scratch + demand.stream_bytes();
 }
 
 Footprints footprints(const Inventory& inventory, const Demand& demand, const Placement& placement) {

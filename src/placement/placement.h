@@ -12,6 +12,19 @@
 
 namespace packmule::placement {
 
+/// Of so few tokens each is multiplied by itself, more are worked on together.
+inline constexpr int64_t kFewTokens = 8;
+
+/// A prompt's experts pass through a ring of slots on their way to a device (model/expert_stream.h).
+inline constexpr int64_t kStreamSlots = 4, kStreamSlotBytes = int64_t{16} << 20;
+
+/// What the user says about streaming experts of the host to a device that has their router.
+struct Streaming {
+  bool allowed = true;  // --no-op-offload: no
+  int64_t from_tokens =
+      0;  // --op-offload-min-batch: for ubatches of so many tokens and more; 0: when it is faster
+};
+
 /// What a run needs besides weights. Numbers of the cache and of the host's buffers come from those who
 /// allocate them (cache/sequence.h, model/workspace.h).
 struct Demand {
@@ -24,9 +37,14 @@ struct Demand {
   int64_t state_bytes = 0;         // recurrent and convolution state of one DeltaNet layer and sequence
   int64_t host_compute_bytes = 0;  // the CPU's buffers for a ubatch
   int64_t kept_bytes = 0;          // --cache-ram: what past conversations may take of the host's memory
+  Streaming streaming;
   bool weights_in_memory = false;  // --load-mode copy or repack; else what memory has no room for stays on
                                    // the disk, where it is read when it is used
 
+  /// Of a device's compute buffers, what streaming takes.
+  [[nodiscard]] int64_t stream_bytes() const {
+    return streaming.allowed && ubatch > kFewTokens ? kStreamSlots * kStreamSlotBytes : 0;
+  }
   [[nodiscard]] int64_t kv_layer_bytes() const {
     return (n_ctx + page_tokens - 1) / page_tokens * page_tokens * kv_row_bytes;
   }
@@ -49,16 +67,13 @@ using Footprints = std::array<Footprint, kMaxProcessors>;
 
 /// Tensors on a device begin at multiples of this; every limit of a Vulkan device divides it.
 inline constexpr int64_t kDeviceAlignBytes = 256;
-/// A prompt's experts pass through two slots of this size on their way to a device.
-inline constexpr int64_t kStreamSlotBytes = int64_t{32} << 20;
-
 /// What a tensor takes where it is put.
 [[nodiscard]] int64_t bytes_at(const Tensor& tensor, Where where);
 /// KV cache or recurrent states of a layer.
 [[nodiscard]] int64_t cache_bytes(const ModelShape& shape, const Demand& demand, int layer);
 /// Buffers of a device that computes anything: the activations of a ubatch as model/device_layers.h lists
-/// them, one row of logits for each sequence, tables, and the two slots. Loading counts anew, to the byte,
-/// what a placement uses.
+/// them, one row of logits for each sequence, tables, and the ring for streamed experts. Loading counts anew,
+/// to the byte, what a placement uses.
 [[nodiscard]] int64_t device_compute_bytes(const ModelShape& shape, const Demand& demand);
 
 [[nodiscard]] Footprints footprints(const Inventory& inventory, const Demand& demand,

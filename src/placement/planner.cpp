@@ -57,8 +57,13 @@ class Planner {
         best_seconds = seconds;
       }
     }
-    if (best == nullptr) return refuse(request_, closest->placement);
-    return finish(best->placement);
+    if (best != nullptr) return finish(best->placement, request_.demand);
+    Request without = request_;
+    without.demand.streaming.allowed = false;
+    const Footprints taken = footprints(inventory_, without.demand, closest->placement);
+    if (missing_bytes(inventory_, machine_, without.demand, closest->placement, taken) == 0)
+      return finish(closest->placement, without.demand);
+    return refuse(without, closest->placement);
   }
 
  private:
@@ -131,27 +136,26 @@ class Planner {
     return freedom;
   }
 
-  Plan finish(const Placement& placement) {
+  Plan finish(const Placement& placement, const Demand& demand) {
+    const CostModel cost(inventory_, machine_, demand);
     Plan plan;
     plan.placement = placement;
     plan.decided_by = std::move(start_.decided_by);
     plan.matches = std::move(start_.matches);
-    plan.footprints = footprints(inventory_, request_.demand, placement);
+    plan.footprints = footprints(inventory_, demand, placement);
     plan.share_on_disk = share_on_disk(machine_, plan.footprints);
     plan.depth = request_.depth;
     Pass pass = decode_pass(plan.share_on_disk);
-    plan.decode = cost_.whole(placement, pass);
+    plan.decode = cost.whole(placement, pass);
     pass.depth = std::max<int64_t>(0, request_.demand.n_ctx - 1);
-    plan.decode_full = cost_.whole(placement, pass);
+    plan.decode_full = cost.whole(placement, pass);
     plan.prefill_tokens = std::min(request_.demand.ubatch, request_.demand.n_ctx);
     pass.depth = 0;
     pass.n_tokens = plan.prefill_tokens;
-    plan.prefill = cost_.whole(placement, pass);
-    for (int layer = 0; layer < inventory_.shape.n_layers; ++layer) {
-      const int64_t threshold = cost_.stream_threshold(placement, layer, plan.share_on_disk);
-      if (threshold > 0 && (plan.stream_threshold == 0 || threshold < plan.stream_threshold))
-        plan.stream_threshold = threshold;
-    }
+    plan.prefill = cost.whole(placement, pass);
+    plan.has_ring = demand.stream_bytes() > 0;
+    for (int layer = 0; layer < inventory_.shape.n_layers; ++layer)
+      plan.stream_from.push_back(cost.stream_threshold(placement, layer, plan.share_on_disk));
     return plan;
   }
 

@@ -8,6 +8,9 @@
 // within its model. With several devices the fastest is filled first, to each multiple of a step, and the
 // others from what is left: good, not the best there is. Which candidates are looked at depends on memory
 // only by leaving out those that do not fit, so more memory never predicts fewer tokens a second.
+//
+// What streaming experts takes is reserved: a plan that fits only without it is looked at when nothing fits
+// with it, and then of the candidates the one that is nearest to fitting.
 #pragma once
 
 #include <cstdint>
@@ -57,8 +60,9 @@ struct Plan {
   Seconds decode_full;  // one token in a full context
   Seconds prefill;      // a ubatch of a new sequence
   int64_t prefill_tokens = 0;
-  int64_t stream_threshold =
-      0;  // tokens from which on experts of the host are streamed to a device; 0: never
+  /// Per layer: tokens of a ubatch from which on its experts are streamed to a device (cost.h); 0: never.
+  std::vector<int64_t> stream_from;
+  bool has_ring = false;  // the footprints hold what streaming takes
 };
 
 /// An error (kOutOfMemory) when nothing fits: what is needed where, what there is, and which flags would make

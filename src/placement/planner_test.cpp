@@ -29,7 +29,7 @@ TEST(Planner, WithoutADeviceEverythingIsOnTheHost) {
   EXPECT_EQ(made.footprints[kHost].state, 36 * (32 * 128 * 128 + 3 * 8192) * 4);
   EXPECT_EQ(made.footprints[kHost].compute, int64_t{900} << 20);
   EXPECT_EQ(made.share_on_disk, 0);
-  EXPECT_EQ(made.stream_threshold, 0);
+  EXPECT_EQ(made.stream_from, std::vector<int64_t>(48, 0));
 }
 
 TEST(Planner, ADeviceGetsWhatEveryTokenUsesFirst) {
