@@ -43,13 +43,14 @@ TEST_F(Calibration, AFileKeepsTheSpeedsOfSeveralMachines) {
 
 TEST_F(Calibration, WhatIsNoSpeedFileCountsAsEmptyAndIsReplaced) {
   const std::string file = folder_ / "speeds.json";
-  for (const char* text : {"", "{", "[1]", "{\"revision\": 2}", "{\"revision\": 2, \"machines\": 3}",
-                           "{\"revision\": 99, \"machines\": [{\"processor\": \"A processor\", \"kernels\": \"avx2\", "
-                           "\"threads\": 4, \"speeds\": "
-                           "{\"x\": 1}}]}",
-                           "{\"revision\": 2, \"machines\": [{\"processor\": \"A processor\", \"kernels\": \"avx2\", "
-                           "\"threads\": 4, \"speeds\": "
-                           "{\"x\": -1, \"y\": \"fast\", \"z\": 1e300}}, 7, {\"processor\": 3}]}"}) {
+  for (const char* text :
+       {"", "{", "[1]", "{\"revision\": 2}", "{\"revision\": 2, \"machines\": 3}",
+        "{\"revision\": 99, \"machines\": [{\"processor\": \"A processor\", \"kernels\": \"avx2\", "
+        "\"threads\": 4, \"speeds\": "
+        "{\"x\": 1}}]}",
+        "{\"revision\": 2, \"machines\": [{\"processor\": \"A processor\", \"kernels\": \"avx2\", "
+        "\"threads\": 4, \"speeds\": "
+        "{\"x\": -1, \"y\": \"fast\", \"z\": 1e300}}, 7, {\"processor\": 3}]}"}) {
     std::ofstream(file) << text;
     EXPECT_THAT(load_speeds(file, key_), IsEmpty()) << text;
     ASSERT_TRUE(save_speeds(file, key_, {{"decode Q4_K rows", 1e10}})) << text;
@@ -78,7 +79,7 @@ TEST_F(Calibration, MeasuresOnceAndThenReadsTheFile) {
   if (!isa_usable(Isa::kAvx2)) GTEST_SKIP() << "needs AVX2";
   fs::create_directories(folder_ / "deep");
   placement::Processor first = placement::default_host(2, false), second = first, never = first;
-  EXPECT_EQ(run(When::kAuto, first).n_measured, 5);  // three formats, products, attention
+  EXPECT_EQ(run(When::kAuto, first).n_measured, 7);  // three formats in both ways, attention
   EXPECT_GT(first.read_bytes_s, 1e7);
   EXPECT_GT(first.multiply_add_s, 1e7);
   EXPECT_GT(first.cache_factor_blocks, 0);
@@ -86,13 +87,15 @@ TEST_F(Calibration, MeasuresOnceAndThenReadsTheFile) {
 
   const Outcome known = run(When::kAuto, second);
   EXPECT_EQ(known.n_measured, 0);
-  EXPECT_EQ(known.n_known, 5);
+  EXPECT_EQ(known.n_known, 7);
   EXPECT_EQ(second.read_bytes_s, first.read_bytes_s);
   EXPECT_EQ(second.format_factor, first.format_factor);
   EXPECT_EQ(second.multiply_add_s, first.multiply_add_s);
+  EXPECT_EQ(second.product_factor, first.product_factor);
+  EXPECT_NE(first.product_factor[static_cast<size_t>(quant::Type::kIQ2_XS)], 1);
   EXPECT_EQ(second.cache_factor_blocks, first.cache_factor_blocks);
 
-  EXPECT_EQ(run(When::kAlways, second).n_measured, 5);
+  EXPECT_EQ(run(When::kAlways, second).n_measured, 7);
   EXPECT_EQ(run(When::kNever, never).n_measured, 0);
   EXPECT_EQ(never.read_bytes_s, placement::default_host(2, false).read_bytes_s);
 }

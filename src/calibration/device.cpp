@@ -5,10 +5,12 @@
 #include <optional>
 #include <utility>
 
+#include "kernels/strip_layout.h"
+
 namespace packmule::calibration {
 
 Result<Outcome> calibrate_device(const Wanted& wanted, std::shared_ptr<vulkan::Device> device,
-                                 vulkan::Ops& ops, When when, const std::string& path,
+                                 vulkan::Ops& ops, int n_threads, When when, const std::string& path,
                                  placement::Processor& processor, const DeviceEffort& effort) {
   if (when == When::kNever || wanted.weights.empty()) return Outcome{};
   const vulkan::DeviceInfo& info = device->info();
@@ -41,6 +43,15 @@ Result<Outcome> calibrate_device(const Wanted& wanted, std::shared_ptr<vulkan::D
   PACKMULE_TRY_STATUS(fill_in(wanted, gauges, processor));
   PACKMULE_TRY(processor.link_bytes_s,
                measured("link", [](const DeviceMeasure& m) -> Result<double> { return m.link_bytes_s(); }));
+  const quant::Type most = wanted.weights.front();
+  const bool strips = wanted.repacked && kernels::strip_layout(most).n_dwords > 0;
+  PACKMULE_TRY(processor.stream_bytes_s,
+               measured(fmt::format("stream {} {} by {}", quant::format_of(most).name,
+                                    strips ? "strips" : "rows", n_threads),
+                        [&](const DeviceMeasure& m) -> Result<double> {
+                          ThreadPool pool(n_threads);
+                          return m.stream_bytes_s(most, strips, pool);
+                        }));
   // The file holds what happens in a second.
   PACKMULE_TRY(const double hops, measured("hops", [](const DeviceMeasure& m) -> Result<double> {
                  PACKMULE_TRY(const double seconds, m.hop_s());

@@ -23,7 +23,7 @@ TEST_F(DeviceCalibration, MeasuresOnceAndThenReadsTheFile) {
   const Wanted wanted{.weights = {quant::Type::kQ4_K, quant::Type::kQ6_K},
                       .attention = {.k_type = quant::Type::kF16, .v_type = quant::Type::kF16}};
   const auto run = [&](When when, placement::Processor& processor) {
-    const auto outcome = calibrate_device(wanted, device(), **ops, when, (folder / "speeds.json").string(),
+    const auto outcome = calibrate_device(wanted, device(), **ops, 2, when, (folder / "speeds.json").string(),
                                           processor, {.seconds = 0.001, .memory_bytes = 24 << 20});
     EXPECT_TRUE(outcome) << outcome.error().message;
     EXPECT_EQ(outcome->warning, "");
@@ -34,8 +34,10 @@ TEST_F(DeviceCalibration, MeasuresOnceAndThenReadsTheFile) {
   EXPECT_EQ(run(When::kNever, never).n_measured, 0);
   EXPECT_EQ(never.read_bytes_s, untouched.read_bytes_s);
 
-  EXPECT_EQ(run(When::kAuto, first).n_measured, 7);  // two formats, products, attention, link, hop, phase
-  for (const double speed : {first.read_bytes_s, first.multiply_add_s, first.link_bytes_s}) {
+  // Two formats in both ways, attention, link, stream, hop, phase.
+  EXPECT_EQ(run(When::kAuto, first).n_measured, 9);
+  for (const double speed :
+       {first.read_bytes_s, first.multiply_add_s, first.link_bytes_s, first.stream_bytes_s}) {
     EXPECT_GT(speed, 1e6);
     EXPECT_LT(speed, 1e16);
   }
@@ -47,9 +49,10 @@ TEST_F(DeviceCalibration, MeasuresOnceAndThenReadsTheFile) {
   EXPECT_EQ(first.cache_factor_blocks, untouched.cache_factor_blocks);
   EXPECT_EQ(device()->budget().taken_bytes(), used_before) << "what it measured with is kept";
 
-  EXPECT_EQ(run(When::kAuto, second).n_known, 7);
+  EXPECT_EQ(run(When::kAuto, second).n_known, 9);
   EXPECT_EQ(second.read_bytes_s, first.read_bytes_s);
   EXPECT_EQ(second.hop_s, first.hop_s);
+  EXPECT_EQ(second.stream_bytes_s, first.stream_bytes_s);
   fs::remove_all(folder);
 }
 

@@ -6,6 +6,9 @@
 #include <vector>
 
 #include "calibration/trial.h"
+#include "kernels/strip_rows.h"
+#include "placement/placement.h"
+#include "vulkan/stream_ring.h"
 
 namespace packmule::calibration {
 namespace {
@@ -206,6 +209,35 @@ Result<double> DeviceMeasure::attention_bytes_s(const AttentionShape& shape) {
                  return {};
                }));
   return static_cast<double>(n_pages * (k_bytes + v_bytes)) / seconds;
+}
+
+Result<double> DeviceMeasure::stream_bytes_s(quant::Type type, bool in_strips, ThreadPool& pool) const {
+  const kernels::RowCopier copier(type, kRows, kColumns, in_strips, pool.n_threads());
+  const int64_t bytes = copier.matrix_bytes(), per_piece = placement::kStreamSlotBytes / bytes;
+  const int64_t n_pieces = std::max<int64_t>(2, effort_.memory_bytes / (per_piece * bytes));
+  PACKMULE_TRY(AlignedBuffer host,
+               AlignedBuffer::allocate(static_cast<size_t>(n_pieces * per_piece * bytes), "measuring speed"));
+  fill_with_numbers(host.as<uint64_t>());
+  PACKMULE_TRY(auto ring,
+               vulkan::StreamRing::create(device_, placement::kStreamSlots, placement::kStreamSlotBytes));
+  std::vector<double> times;
+  const auto begin = Clock::now();
+  do {
+    const auto begin_turn = Clock::now();
+    for (int64_t piece = 0; piece < n_pieces; ++piece) {
+      const std::byte* from = host.data() + piece * per_piece * bytes;
+      PACKMULE_TRY([[maybe_unused]] const vulkan::Ticket ticket,
+                   ring.run(
+                       per_piece * bytes,
+                       [&](std::span<std::byte> staging) {
+                         copier.copy(pool, from, bytes, per_piece, staging.data(), bytes);
+                       },
+                       [](vulkan::Recorder&, const vulkan::Span&) -> Status { return {}; }));
+    }
+    PACKMULE_TRY_STATUS(ring.finish());
+    times.push_back(seconds_since(begin_turn));
+  } while (seconds_since(begin) < effort_.seconds || times.size() < 2);
+  return static_cast<double>(n_pieces * per_piece * bytes) / median(std::move(times));
 }
 
 Result<double> DeviceMeasure::hop_s() const {

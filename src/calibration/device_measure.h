@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "base/result.h"
+#include "base/thread_pool.h"
 #include "calibration/measure.h"
 #include "vulkan/memory.h"
 #include "vulkan/ops.h"
@@ -41,6 +42,9 @@ class DeviceMeasure {
   [[nodiscard]] Result<double> attention_bytes_s(const AttentionShape& shape);
   /// Bytes a second from mapped memory to the device.
   [[nodiscard]] double link_bytes_s() const { return link_bytes_s_; }
+  /// Bytes a second of weights in this format that pass from the host's memory through a ring of the size
+  /// that models use (vulkan/stream_ring.h). `in_strips`: they are turned back into rows.
+  [[nodiscard]] Result<double> stream_bytes_s(quant::Type type, bool in_strips, ThreadPool& pool) const;
   /// Seconds from handing over next to nothing until it is known to be done.
   [[nodiscard]] Result<double> hop_s() const;
   /// Seconds of a dispatch of next to nothing and the barrier behind it.

@@ -45,9 +45,11 @@ Status fill_in(const Wanted& wanted, const Gauges& gauges, placement::Processor&
     PACKMULE_TRY(const double speed, gauges.decode(type));
     if (type == wanted.weights.front()) processor.read_bytes_s = speed;
     processor.format_factor[static_cast<size_t>(type)] = static_cast<float>(speed / processor.read_bytes_s);
+    PACKMULE_TRY(const double products, gauges.products(type));
+    if (type == wanted.weights.front()) processor.multiply_add_s = kOfProducts * products;
+    processor.product_factor[static_cast<size_t>(type)] =
+        static_cast<float>(kOfProducts * products / processor.multiply_add_s);
   }
-  PACKMULE_TRY(const double products, gauges.products(wanted.weights.front()));
-  processor.multiply_add_s = kOfProducts * products;
   PACKMULE_TRY(const double attention, gauges.attention());
   const bool in_blocks = quant::format_of(wanted.attention.k_type).block_elems > 1 ||
                          quant::format_of(wanted.attention.v_type).block_elems > 1;

@@ -58,8 +58,8 @@ struct Gauges {
   std::function<Result<double>()> attention;            // bytes of cache a second
 };
 
-/// Fills in read_bytes_s, format_factor, multiply_add_s and a cache factor of `processor`; what is not wanted
-/// keeps its default. At least one format must be wanted.
+/// Fills in read_bytes_s, multiply_add_s, both factors of formats and a cache factor of `processor`; what is
+/// not wanted keeps its default. At least one format must be wanted.
 [[nodiscard]] Status fill_in(const Wanted& wanted, const Gauges& gauges, placement::Processor& processor);
 
 }  // namespace packmule::calibration

@@ -57,13 +57,16 @@ MeasuredMachine measure_machine(const PlacementFlags& flags, const model::Hparam
   if (gpu == nullptr || (poses && flags.calibrate != calibration::When::kAlways)) return measured;
   placement::Processor& device = machine.processors[1];
   placement::Processor found = device;  // its default stays whole where measuring breaks off
-  const auto outcome =
-      calibration::calibrate_device(wanted, gpu->device(), gpu->ops(), flags.calibrate, file, found);
+  const auto outcome = calibration::calibrate_device(wanted, gpu->device(), gpu->ops(), options.n_threads,
+                                                     flags.calibrate, file, found);
   measured.device = outcome_of(outcome, gpu->device()->info().id);
   if (!outcome) return measured;
   if (!flags.device_gb_s.empty()) found.read_bytes_s = device.read_bytes_s;
   if (!flags.device_tflops.empty()) found.multiply_add_s = device.multiply_add_s;
-  if (!flags.pcie_gb_s.empty()) found.link_bytes_s = device.link_bytes_s;
+  if (!flags.pcie_gb_s.empty()) {
+    found.link_bytes_s = device.link_bytes_s;
+    found.stream_bytes_s = 0;  // follows the link
+  }
   device = found;
   return measured;
 }

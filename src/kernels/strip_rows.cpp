@@ -1,5 +1,6 @@
 #include "kernels/strip_rows.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
@@ -57,6 +58,31 @@ void rows_of_strip(quant::Type type, const void* strip, int64_t n_cols, void* ro
     dwords += 4 * kStripRows * layout.n_dwords;
     block += format.block_bytes;
   }
+}
+
+RowCopier::RowCopier(quant::Type type, int64_t n_rows, int64_t n_cols, bool in_strips, int n_threads)
+    : type_(type), n_cols_(n_cols), matrix_bytes_(n_rows * quant::row_bytes(quant::format_of(type), n_cols)) {
+  // Large enough not to be counted, small enough that all threads have some.
+  constexpr int64_t kCopyBytes = int64_t{128} << 10;
+  unit_bytes_ = in_strips ? kStripRows * (matrix_bytes_ / n_rows) : kCopyBytes;
+  if (in_strips)
+    rows_.resize(static_cast<size_t>(n_threads), std::vector<std::byte>(static_cast<size_t>(unit_bytes_)));
+}
+
+void RowCopier::copy(ThreadPool& pool, const std::byte* from, int64_t from_stride, int64_t n, std::byte* to,
+                     int64_t to_stride) const {
+  const int64_t n_units = (matrix_bytes_ + unit_bytes_ - 1) / unit_bytes_;
+  pool.run(n * n_units, [&](int64_t item, int worker) {
+    const int64_t matrix = item / n_units, at = item % n_units * unit_bytes_;
+    const std::byte* bytes = from + matrix * from_stride + at;
+    if (!rows_.empty()) {
+      std::vector<std::byte>& rows = rows_[static_cast<size_t>(worker)];
+      rows_of_strip(type_, bytes, n_cols_, rows.data());
+      bytes = rows.data();
+    }
+    std::memcpy(to + matrix * to_stride + at, bytes,
+                static_cast<size_t>(std::min(unit_bytes_, matrix_bytes_ - at)));
+  });
 }
 
 }  // namespace packmule::kernels
