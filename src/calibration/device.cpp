@@ -10,8 +10,9 @@
 namespace packmule::calibration {
 
 Result<Outcome> calibrate_device(const Wanted& wanted, std::shared_ptr<vulkan::Device> device,
-                                 vulkan::Ops& ops, int n_threads, When when, const std::string& path,
-                                 placement::Processor& processor, const DeviceEffort& effort) {
+                                 vulkan::Ops& ops, int n_threads, bool integer_products, When when,
+                                 const std::string& path, placement::Processor& processor,
+                                 const DeviceEffort& effort) {
   if (when == When::kNever || wanted.weights.empty()) return Outcome{};
   const vulkan::DeviceInfo& info = device->info();
   SpeedBook book(path, {fmt::format("{}, {}", info.name, info.driver), "vulkan", 0}, when);
@@ -24,16 +25,19 @@ Result<Outcome> calibrate_device(const Wanted& wanted, std::shared_ptr<vulkan::D
       return how(*measure);
     });
   };
-  const auto with_weights = [&](std::string_view what, quant::Type type,
-                                Result<double> (DeviceMeasure::*how)(quant::Type) const) {
-    return measured(fmt::format("{} {}", what, quant::format_of(type).name),
-                    [&](const DeviceMeasure& m) { return (m.*how)(type); });
-  };
   const Gauges gauges{
       .decode =
-          [&](quant::Type type) { return with_weights("decode", type, &DeviceMeasure::decode_bytes_s); },
+          [&](quant::Type type) {
+            return measured(fmt::format("decode {}", quant::format_of(type).name),
+                            [&](const DeviceMeasure& m) { return m.decode_bytes_s(type); });
+          },
       .products =
-          [&](quant::Type type) { return with_weights("products", type, &DeviceMeasure::multiply_adds_s); },
+          [&](quant::Type type) {
+            const bool rounded = integer_products && ops.has_int8(type);
+            return measured(
+                fmt::format("{} {}", rounded ? "integer products" : "products", quant::format_of(type).name),
+                [&](const DeviceMeasure& m) { return m.multiply_adds_s(type, rounded); });
+          },
       .attention =
           [&] {
             return measured(attention_name(wanted.attention),

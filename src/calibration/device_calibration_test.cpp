@@ -22,9 +22,10 @@ TEST_F(DeviceCalibration, MeasuresOnceAndThenReadsTheFile) {
   const int64_t used_before = device()->budget().taken_bytes();
   const Wanted wanted{.weights = {quant::Type::kQ4_K, quant::Type::kQ6_K},
                       .attention = {.k_type = quant::Type::kF16, .v_type = quant::Type::kF16}};
-  const auto run = [&](When when, placement::Processor& processor) {
-    const auto outcome = calibrate_device(wanted, device(), **ops, 2, when, (folder / "speeds.json").string(),
-                                          processor, {.seconds = 0.001, .memory_bytes = 24 << 20});
+  const auto run = [&](When when, placement::Processor& processor, bool integers = false) {
+    const auto outcome =
+        calibrate_device(wanted, device(), **ops, 2, integers, when, (folder / "speeds.json").string(),
+                         processor, {.seconds = 0.001, .memory_bytes = 24 << 20});
     EXPECT_TRUE(outcome) << outcome.error().message;
     EXPECT_EQ(outcome->warning, "");
     return *outcome;
@@ -53,6 +54,12 @@ TEST_F(DeviceCalibration, MeasuresOnceAndThenReadsTheFile) {
   EXPECT_EQ(second.read_bytes_s, first.read_bytes_s);
   EXPECT_EQ(second.hop_s, first.hop_s);
   EXPECT_EQ(second.stream_bytes_s, first.stream_bytes_s);
+  if (device()->info().integer_dot) {
+    const Outcome integers = run(When::kAuto, second, true);
+    EXPECT_EQ(integers.n_measured, 2) << "the same formats by other products";
+    EXPECT_EQ(integers.n_known, 7);
+    EXPECT_NE(second.multiply_add_s, first.multiply_add_s);
+  }
   fs::remove_all(folder);
 }
 

@@ -20,6 +20,7 @@ constexpr int64_t kRows = 512, kColumns = 2048;  // gate and up of an expert
 constexpr int64_t kExpertsAtOnce = 16;           // of a phase: about what one token has
 constexpr int64_t kPromptTokens = 40;            // that an expert gets of a ubatch of 2,048
 constexpr int64_t kPairs = kPromptTokens * kExpertsAtOnce;
+constexpr int64_t kScaleBytes = kColumns / 32 * 4;  // of a rounded row
 constexpr int64_t kPageTokens = 64;
 constexpr int64_t kKvHeads = 2;
 constexpr int64_t kSplits = 32;
@@ -50,6 +51,7 @@ Status DeviceMeasure::allocate() {
   const int64_t n_experts = vulkan::kMaxExperts;
   PACKMULE_TRY_STATUS(make(memory_, effort_.memory_bytes));
   PACKMULE_TRY_STATUS(make(rows_, kPairs * 4 * (kColumns + kRows)));
+  PACKMULE_TRY_STATUS(make(rounded_, kPairs * (kColumns + kScaleBytes)));
   PACKMULE_TRY_STATUS(make(ids_, 4 * (n_experts + kPairs)));
   PACKMULE_TRY_STATUS(make(
       sorted_, vulkan::ExpertOrder::begins_bytes(n_experts) + vulkan::ExpertOrder::pairs_bytes(kPairs) +
@@ -135,7 +137,7 @@ Result<double> DeviceMeasure::decode_bytes_s(quant::Type type) const {
   return bytes / std::max(seconds - static_cast<double>(n_phases) * phase, seconds / 2);
 }
 
-Result<double> DeviceMeasure::multiply_adds_s(quant::Type type) const {
+Result<double> DeviceMeasure::multiply_adds_s(quant::Type type, bool rounded) const {
   vulkan::Weights w = weights(type);
   w.n_experts = kExpertsAtOnce;
   const vulkan::Span ids = ids_.span().part(4 * vulkan::kMaxExperts, 4 * kPairs);
@@ -149,20 +151,28 @@ Result<double> DeviceMeasure::multiply_adds_s(quant::Type type) const {
   take(order.pairs, vulkan::ExpertOrder::pairs_bytes(kPairs));
   take(order.tiles, vulkan::ExpertOrder::tiles_bytes(kPairs, w.n_experts));
   take(order.groups, vulkan::ExpertOrder::kGroupsBytes);
-  PACKMULE_TRY(const double seconds, seconds_of([&](vulkan::Recorder& recorder) -> Status {
-                 PACKMULE_TRY_STATUS(ops_->expert_sort(recorder, ids, order, kRows));
-                 recorder.barrier();
-                 PACKMULE_TRY_STATUS(ops_->expert_matmul(
-                     recorder,
-                     {.weights = w,
-                      .ids = ids,
-                      .x = {rows_.span(), kColumns},
-                      .y = {rows_.span().part(kPairs * 4 * kColumns, kPairs * 4 * kRows), kRows},
-                      .n_pairs = kPairs},
-                     order));
-                 recorder.barrier();
-                 return {};
-               }));
+  vulkan::QuantizedRows bytes;
+  if (rounded)
+    bytes = {rounded_.span().part(0, kPairs * kColumns),
+             rounded_.span().part(kPairs * kColumns, kPairs * kScaleBytes)};
+  PACKMULE_TRY(
+      const double seconds, seconds_of([&](vulkan::Recorder& recorder) -> Status {
+        PACKMULE_TRY_STATUS(ops_->expert_sort(recorder, ids, order, kRows));
+        if (rounded)
+          PACKMULE_TRY_STATUS(ops_->quantize(recorder, {rows_.span(), kColumns}, bytes, kColumns, kPairs));
+        recorder.barrier();
+        PACKMULE_TRY_STATUS(
+            ops_->expert_matmul(recorder,
+                                {.weights = w,
+                                 .ids = ids,
+                                 .x = {rows_.span(), kColumns},
+                                 .y = {rows_.span().part(kPairs * 4 * kColumns, kPairs * 4 * kRows), kRows},
+                                 .n_pairs = kPairs,
+                                 .rounded = bytes},
+                                order));
+        recorder.barrier();
+        return {};
+      }));
   return static_cast<double>(kPairs * kRows * kColumns) / seconds;
 }
 

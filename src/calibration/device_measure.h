@@ -37,7 +37,9 @@ class DeviceMeasure {
   /// phase. What the planner counts for a phase is not in it.
   [[nodiscard]] Result<double> decode_bytes_s(quant::Type type) const;
   /// Multiplications and additions, counted as one, a second in prompts: 40 tokens for each of some experts.
-  [[nodiscard]] Result<double> multiply_adds_s(quant::Type type) const;
+  /// With `rounded` by integer products, activations being rounded as well; only where Ops::has_int8() says
+  /// so.
+  [[nodiscard]] Result<double> multiply_adds_s(quant::Type type, bool rounded) const;
   /// Bytes a second of K and V rows that attention reads for one token in a long context.
   [[nodiscard]] Result<double> attention_bytes_s(const AttentionShape& shape);
   /// Bytes a second from mapped memory to the device.
@@ -67,6 +69,7 @@ class DeviceMeasure {
   std::optional<vulkan::Uploader> uploader_;
   vulkan::Buffer memory_;                    // weights or pages
   vulkan::Buffer rows_;                      // activations in and out
+  vulkan::Buffer rounded_;                   // bytes and scales of those that go in
   vulkan::Buffer ids_, sorted_, addresses_;  // experts of pairs, their order, pages
 };
 

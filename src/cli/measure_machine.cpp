@@ -58,7 +58,7 @@ MeasuredMachine measure_machine(const PlacementFlags& flags, const model::Hparam
   placement::Processor& device = machine.processors[1];
   placement::Processor found = device;  // its default stays whole where measuring breaks off
   const auto outcome = calibration::calibrate_device(wanted, gpu->device(), gpu->ops(), options.n_threads,
-                                                     flags.calibrate, file, found);
+                                                     gpu->integer_products(), flags.calibrate, file, found);
   measured.device = outcome_of(outcome, gpu->device()->info().id);
   if (!outcome) return measured;
   if (!flags.device_gb_s.empty()) found.read_bytes_s = device.read_bytes_s;

@@ -14,6 +14,20 @@ using runtime::RowsOf;
 using runtime::Value;
 using vulkan::Recorder;
 
+namespace {
+
+constexpr int64_t kRoundedGroup = 32;  // values that share a scale
+
+DeviceLayers::RoundedRows rounded_rows(runtime::Values& values, RowsOf rows_of, int64_t n_rows,
+                                       int64_t n_cols) {
+  constexpr int64_t kCodesInAWord = 4;
+  return {
+      values.add("rounded rows", rows_of, n_rows, (n_cols + kCodesInAWord - 1) / kCodesInAWord),
+      values.add("scales of rounded rows", rows_of, n_rows, (n_cols + kRoundedGroup - 1) / kRoundedGroup)};
+}
+
+}  // namespace
+
 DeviceLayers::DeviceLayers(const Hparams& hp, const cache::Layout& layout, int64_t n_tokens, int64_t n_logits,
                            runtime::DeviceState& state, runtime::DeviceWeights& weights)
     : x(state.values.add("residual stream", RowsOf::kTokens, n_tokens, hp.hidden)),
@@ -53,7 +67,44 @@ DeviceLayers::DeviceLayers(const Hparams& hp, const cache::Layout& layout, int64
           state.values.add("order of pairs", RowsOf::kTokens, 2,
                            vulkan::ExpertOrder::tiles_bytes(n_tokens * hp.n_experts_used, hp.n_experts) / 4)),
       order_groups_(state.values.add("order of pairs", RowsOf::kTokens, 2, 4)),
+      rounded_h_(rounded_rows(state.values, RowsOf::kTokens, n_tokens, hp.hidden)),
+      rounded_mixed_(rounded_rows(state.values, RowsOf::kTokens, n_tokens, mixed.n_cols)),
+      rounded_gate_(rounded_rows(state.values, RowsOf::kPairs, n_tokens * hp.n_experts_used, hp.expert_ff)),
+      rounded_shared_(rounded_rows(state.values, RowsOf::kTokens, n_tokens, hp.shared_ff)),
       picked_(state.values.add("rows of logits", RowsOf::kLogits, n_logits, hp.hidden)) {}
+
+bool DeviceLayers::takes_rounded(const Matrix& matrix) const {
+  return state_.gpu->integer_products() && ops_.has_int8(matrix.format->type) &&
+         matrix.n_cols % kRoundedGroup == 0;
+}
+
+void DeviceLayers::use(const RoundedRows& rounded) {
+  state_.values.use(rounded.codes);
+  state_.values.use(rounded.scales);
+}
+
+vulkan::QuantizedRows DeviceLayers::rounded_for(const Matrix& matrix, const RoundedRows& rounded,
+                                                const DeviceBatch& batch) const {
+  if (few(batch) || !takes_rounded(matrix)) return {};
+  return {state_.values.span(rounded.codes), state_.values.span(rounded.scales)};
+}
+
+Status DeviceLayers::round(Recorder& r, const vulkan::Rows& from, const RoundedRows& to, int64_t n,
+                           int64_t n_rows) {
+  const runtime::Values& v = state_.values;
+  PACKMULE_TRY_STATUS(ops_.quantize(r, from, {v.span(to.codes), v.span(to.scales)}, n, n_rows));
+  r.barrier();
+  return {};
+}
+
+DeviceLayers::Op DeviceLayers::round_h(std::vector<const Matrix*> matrices) {
+  const bool any = std::ranges::any_of(matrices, [&](const Matrix* m) { return takes_rounded(*m); });
+  if (any) use(rounded_h_);
+  return [this, any](Recorder& r, const DeviceBatch& batch) -> Status {
+    return any && !few(batch) ? round(r, state_.values.rows(h), rounded_h_, h_.hidden, batch.n_rows)
+                              : Status{};
+  };
+}
 
 vulkan::Span DeviceLayers::matrix_span(const Matrix& matrix) const {
   const vulkan::Span all = weights_.span(matrix.device_item);
@@ -100,12 +151,17 @@ DeviceLayers::Op DeviceLayers::norm(const std::vector<float>& weight, const std:
 DeviceLayers::Op DeviceLayers::project(std::vector<const Projection*> projections) {
   state_.values.use(h);
   state_.values.use(in);
-  return [this, projections = std::move(projections)](Recorder& r, const DeviceBatch& batch) -> Status {
+  std::vector<const Matrix*> matrices;
+  for (const Projection* projection : projections) matrices.push_back(&projection->matrix);
+  return [this, projections = std::move(projections), round = round_h(std::move(matrices))](
+             Recorder& r, const DeviceBatch& batch) -> Status {
+    PACKMULE_TRY_STATUS(round(r, batch));
     for (const Projection* projection : projections)
       PACKMULE_TRY_STATUS(ops_.matmul(r, {.weights = weights_of(projection->matrix),
                                           .x = state_.values.rows(h),
                                           .y = state_.values.columns(in, projection->column),
-                                          .n_tokens = batch.n_rows}));
+                                          .n_tokens = batch.n_rows,
+                                          .rounded = rounded_for(projection->matrix, rounded_h_, batch)}));
     r.barrier();
     return {};
   };
@@ -115,12 +171,17 @@ DeviceLayers::Op DeviceLayers::output_projection(const Matrix& matrix) {
   state_.values.use(x);
   state_.values.use(mixed);
   state_.values.use(product_);
+  if (takes_rounded(matrix)) use(rounded_mixed_);
   return [this, &matrix](Recorder& r, const DeviceBatch& batch) -> Status {
     const runtime::Values& v = state_.values;
+    const vulkan::QuantizedRows rounded = rounded_for(matrix, rounded_mixed_, batch);
+    if (rounded.codes.address != 0)
+      PACKMULE_TRY_STATUS(round(r, v.rows(mixed), rounded_mixed_, matrix.n_cols, batch.n_rows));
     PACKMULE_TRY_STATUS(ops_.matmul(r, {.weights = weights_of(matrix),
                                         .x = v.rows(mixed),
                                         .y = v.rows(product_),
-                                        .n_tokens = batch.n_rows}));
+                                        .n_tokens = batch.n_rows,
+                                        .rounded = rounded}));
     r.barrier();
     PACKMULE_TRY_STATUS(ops_.elementwise(r, {.op = vulkan::Elementwise::kAdd,
                                              .a = {v.span(x), x.n_cols},

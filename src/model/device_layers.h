@@ -4,6 +4,10 @@
 // Activations have the columns they have on the host (workspace.h), so that they can be moved part by part;
 // pairs (token, slot) lie in the order of the tokens here, not sorted by expert. Every op ends with a
 // barrier.
+//
+// Where the device is fast at it (Gpu::integer_products), more than few tokens are multiplied with block
+// formats as bytes: what a phase reads is rounded once, in groups of 32, for all its products. The router,
+// the logits and formats of floats read activations as they are.
 #pragma once
 
 #include <functional>
@@ -38,6 +42,12 @@ class DeviceLayers {
   runtime::Value& shared_up;      // [T, shared_ff]
   runtime::Value& logits;         // [R, n_vocab]
 
+  /// Activations as bytes; without memory where no product takes them.
+  struct RoundedRows {
+    runtime::Value& codes;
+    runtime::Value& scales;
+  };
+
   using Op = runtime::Op;
   /// As an Op, for experts [first, first + n) whose matrices lie at `at` (expert_stream.h). Barriers are the
   /// caller's.
@@ -50,7 +60,10 @@ class DeviceLayers {
   Op delta_rule(int layer, const DeltaNetWeights& w);                  // mixed, from in and the state
   Op output_projection(const Matrix& matrix);                          // x += matrix mixed
   Op router(const MoeWeights& w);                                      // ids, chosen_weight of h
-  Op sort_pairs();  // prepares products of experts; needs ids
+  /// Rounds h for products with some of these matrices, those of one phase; before them.
+  Op round_h(std::vector<const Matrix*> matrices);
+  Op round_gate(const ExpertMatrices& matrices);  // gate, for expert_down
+  Op sort_pairs();                                // prepares products of experts; needs ids
   Op expert_product(const ExpertMatrices& matrices, runtime::Value& to);  // gate or up, of h
   Op swiglu(runtime::Value& gate_value, const runtime::Value& up_value);
   Op expert_down(const ExpertMatrices& matrices);  // products of pairs, of gate
@@ -86,10 +99,19 @@ class DeviceLayers {
     return batch.n_rows <= vulkan::Ops::kFewTokens;
   }
   PieceOp piece(const ExpertMatrices& matrices, const runtime::Value& from, const runtime::Value& to,
-                int64_t x_divisor, int order_number);
+                int64_t x_divisor, int order_number, const RoundedRows& rounded);
+  /// Whether batches of more than few tokens are rounded for this matrix.
+  [[nodiscard]] bool takes_rounded(const Matrix& matrix) const;
+  void use(const RoundedRows& rounded);
+  /// What a product with `matrix` reads instead of floats; without an address: nothing.
+  [[nodiscard]] vulkan::QuantizedRows rounded_for(const Matrix& matrix, const RoundedRows& rounded,
+                                                  const runtime::DeviceBatch& batch) const;
+  /// Rounds the first n columns of `from`, and a barrier.
+  Status round(vulkan::Recorder& r, const vulkan::Rows& from, const RoundedRows& to, int64_t n,
+               int64_t n_rows);
   Status expert_matmul(vulkan::Recorder& r, const runtime::DeviceBatch& batch, const vulkan::Weights& weights,
                        const runtime::Value& from, const runtime::Value& to, int64_t x_divisor,
-                       int order_number);
+                       int order_number, const vulkan::QuantizedRows& rounded);
   Status convolve(vulkan::Recorder& r, const runtime::DeviceBatch& batch, int layer,
                   const vulkan::Span& weight);
   Status apply_delta(vulkan::Recorder& r, const runtime::DeviceBatch& batch, int layer);
@@ -106,7 +128,8 @@ class DeviceLayers {
   runtime::Value &q_, &g_, &beta_, &delta_scratch_, &parts_;
   runtime::Value &product_, &router_logits_, &shared_logit_, &pair_product_;
   runtime::Value &order_begins_, &order_pairs_, &order_tiles_,
-      &order_groups_;       // a row for each of two orders
+      &order_groups_;  // a row for each of two orders
+  RoundedRows rounded_h_, rounded_mixed_, rounded_gate_, rounded_shared_;
   runtime::Value& picked_;  // rows of x whose logits are asked for
 };
 

@@ -77,13 +77,15 @@ DeviceLayers::Op DeviceLayers::sort_pairs() {
 }
 
 Status DeviceLayers::expert_matmul(Recorder& r, const DeviceBatch& batch, const vulkan::Weights& weights,
-                                   const Value& from, const Value& to, int64_t x_divisor, int order_number) {
+                                   const Value& from, const Value& to, int64_t x_divisor, int order_number,
+                                   const vulkan::QuantizedRows& rounded) {
   const vulkan::ExpertMatmulArgs args{.weights = weights,
                                       .ids = state_.values.span(ids),
                                       .x = state_.values.rows(from),
                                       .y = state_.values.rows(to),
                                       .n_pairs = n_pairs(batch),
-                                      .x_divisor = x_divisor};
+                                      .x_divisor = x_divisor,
+                                      .rounded = rounded};
   return few(batch) ? ops_.expert_matvec(r, args) : ops_.expert_matmul(r, args, order(order_number, batch));
 }
 
@@ -92,7 +94,8 @@ DeviceLayers::Op DeviceLayers::expert_product(const ExpertMatrices& matrices, Va
   state_.values.use(to);
   return [this, &matrices, &to, factors = factors_of(matrices)](Recorder& r,
                                                                 const DeviceBatch& batch) -> Status {
-    PACKMULE_TRY_STATUS(expert_matmul(r, batch, weights_of(matrices, factors), h, to, h_.n_experts_used, 0));
+    PACKMULE_TRY_STATUS(expert_matmul(r, batch, weights_of(matrices, factors), h, to, h_.n_experts_used, 0,
+                                      rounded_for(matrices.first, rounded_h_, batch)));
     r.barrier();
     return {};
   };
@@ -116,37 +119,50 @@ DeviceLayers::Op DeviceLayers::swiglu(Value& gate_value, const Value& up_value) 
   };
 }
 
+DeviceLayers::Op DeviceLayers::round_gate(const ExpertMatrices& matrices) {
+  const bool takes = takes_rounded(matrices.first);
+  if (takes) use(rounded_gate_);
+  return [this, takes](Recorder& r, const DeviceBatch& batch) -> Status {
+    // As for swiglu(), a token's pairs are one row.
+    const int64_t n = h_.n_experts_used * gate.n_cols;
+    return takes && !few(batch) ? round(r, {state_.values.span(gate), n}, rounded_gate_, n, batch.n_rows)
+                                : Status{};
+  };
+}
+
 DeviceLayers::Op DeviceLayers::expert_down(const ExpertMatrices& matrices) {
   for (Value* value : {&gate, &pair_product_}) state_.values.use(*value);
   return [this, &matrices, factors = factors_of(matrices)](Recorder& r, const DeviceBatch& batch) -> Status {
-    PACKMULE_TRY_STATUS(expert_matmul(r, batch, weights_of(matrices, factors), gate, pair_product_, 1, 1));
+    PACKMULE_TRY_STATUS(expert_matmul(r, batch, weights_of(matrices, factors), gate, pair_product_, 1, 1,
+                                      rounded_for(matrices.first, rounded_gate_, batch)));
     r.barrier();
     return {};
   };
 }
 
 DeviceLayers::PieceOp DeviceLayers::piece(const ExpertMatrices& matrices, const Value& from, const Value& to,
-                                          int64_t x_divisor, int order_number) {
-  return [this, &matrices, &from, &to, x_divisor, order_number, factors = factors_of(matrices)](
+                                          int64_t x_divisor, int order_number, const RoundedRows& rounded) {
+  return [this, &matrices, &from, &to, x_divisor, order_number, &rounded, factors = factors_of(matrices)](
              Recorder& r, const DeviceBatch& batch, const vulkan::Span& at, int64_t first, int64_t n) {
     vulkan::Weights w = weights_of(matrices, factors, at);
     w.first_expert = first;
     w.n_experts = n;
     w.expert_stride_bytes = streamed_expert_bytes(matrices);
-    return expert_matmul(r, batch, w, from, to, x_divisor, order_number);
+    return expert_matmul(r, batch, w, from, to, x_divisor, order_number,
+                         rounded_for(matrices.first, rounded, batch));
   };
 }
 
 DeviceLayers::PieceOp DeviceLayers::expert_product_piece(const ExpertMatrices& matrices, Value& to) {
   state_.values.use(h);
   state_.values.use(to);
-  return piece(matrices, h, to, h_.n_experts_used, 0);
+  return piece(matrices, h, to, h_.n_experts_used, 0, rounded_h_);
 }
 
 DeviceLayers::PieceOp DeviceLayers::expert_down_piece(const ExpertMatrices& matrices) {
   state_.values.use(gate);
   state_.values.use(pair_product_);
-  return piece(matrices, gate, pair_product_, 1, 1);
+  return piece(matrices, gate, pair_product_, 1, 1, rounded_gate_);
 }
 
 DeviceLayers::Op DeviceLayers::expert_sum(bool into_delta) {
@@ -171,7 +187,8 @@ DeviceLayers::Op DeviceLayers::shared_product(const Matrix& matrix, Value& to) {
     PACKMULE_TRY_STATUS(ops_.matmul(r, {.weights = weights_of(matrix),
                                         .x = state_.values.rows(h),
                                         .y = state_.values.rows(to),
-                                        .n_tokens = batch.n_rows}));
+                                        .n_tokens = batch.n_rows,
+                                        .rounded = rounded_for(matrix, rounded_h_, batch)}));
     r.barrier();
     return {};
   };
@@ -196,12 +213,17 @@ DeviceLayers::Op DeviceLayers::shared_weight(const std::vector<float>& weight) {
 DeviceLayers::Op DeviceLayers::shared_down(const Matrix& matrix, bool into_delta) {
   Value& to = into_delta ? delta : x;
   for (Value* value : {&shared_gate, &product_, &shared_logit_, &to}) state_.values.use(*value);
+  if (takes_rounded(matrix)) use(rounded_shared_);
   return [this, &matrix, &to](Recorder& r, const DeviceBatch& batch) -> Status {
     const runtime::Values& v = state_.values;
+    const vulkan::QuantizedRows rounded = rounded_for(matrix, rounded_shared_, batch);
+    if (rounded.codes.address != 0)
+      PACKMULE_TRY_STATUS(round(r, v.rows(shared_gate), rounded_shared_, matrix.n_cols, batch.n_rows));
     PACKMULE_TRY_STATUS(ops_.matmul(r, {.weights = weights_of(matrix),
                                         .x = v.rows(shared_gate),
                                         .y = v.rows(product_),
-                                        .n_tokens = batch.n_rows}));
+                                        .n_tokens = batch.n_rows,
+                                        .rounded = rounded}));
     r.barrier();
     // A sum over no experts, and the shared one.
     PACKMULE_TRY_STATUS(ops_.expert_sum(r, {.y = v.rows(product_),

@@ -198,6 +198,7 @@ void PlacedLayers::expert_product(const ExpertMatrices& matrices, Value& to) {
 }
 
 void PlacedLayers::expert_down(const ExpertMatrices& matrices, bool into_delta) {
+  steps_.op(device_.round_gate(matrices));
   if (matrices.on_device())
     steps_.op(device_.expert_down(matrices));
   else
@@ -246,6 +247,12 @@ void PlacedLayers::mixture(int layer, const LayerWeights& layer_weights) {
     device_sums = true;
   };
   if (device_experts) steps_.op(device_.sort_pairs());
+  std::vector<const Matrix*> reads_h;
+  for (const auto& [here, matrix] :
+       {std::pair(gate, &w.gate.first), std::pair(up, &w.up.first), std::pair(shared_gate, &w.shared_gate),
+        std::pair(shared_up, &w.shared_up)})
+    if (here) reads_h.push_back(matrix);
+  if (!reads_h.empty()) steps_.op(device_.round_h(std::move(reads_h)));
   if (gate) expert_product(w.gate, device_.gate);
   if (up) expert_product(w.up, device_.up);
   if (gate && up) steps_.op(device_.swiglu(device_.gate, device_.up));

@@ -348,6 +348,82 @@ TEST_F(PlacedTest, StreamingHasTheBitsOfExpertsOnTheDevice) {
   }
 }
 
+TEST_F(PlacedTest, TheEnvironmentChoosesBetweenProducts) {
+  const auto made = [](const char* said) {
+    setenv("PACKMULE_DEVICE_PRODUCTS", said, 1);
+    auto gpu = runtime::Gpu::create(device());
+    unsetenv("PACKMULE_DEVICE_PRODUCTS");
+    return gpu;
+  };
+  const vulkan::DeviceInfo& info = test().info;
+  EXPECT_EQ(gpu_->integer_products(), info.integer_dot && info.integer_dot_accelerated);
+  EXPECT_FALSE(made("float").value()->integer_products());
+  const auto integers = made("integer");
+  ASSERT_EQ(integers.has_value(), info.integer_dot);
+  if (integers) {
+    EXPECT_TRUE((*integers)->integer_products());
+  }
+  const auto wrong = made("bf16");
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_THAT(wrong.error().message, HasSubstr("expected float or integer, found 'bf16'"));
+}
+
+// Activations are rounded to bytes by the rule and in the groups of the CPU's fast variants: in the median
+// row, and in the number of rows with the reference's top token, golden_test's bars for those. The worst row
+// is one where the noise flips an expert at a near tie, and which rows these are is chance: 2e-1 to 4.7e-1
+// here, 2.5e-1 on the CPU, up to 4.6e-1 in public engines on the same file. What is multiplied with the wrong
+// bytes is off by 1 in every row.
+TEST_F(PlacedTest, IntegerProducts) {
+  if (!test().info.integer_dot) GTEST_SKIP() << "the device has no packed dot products";
+  constexpr double kWorst = 6e-1, kMedian = 3.4e-2, kTop = 0.91;
+  const auto integers = test_gpu();
+  integers->use_integer_products(true);
+  EXPECT_THAT(integers->describe(), HasSubstr("integer products"));
+  const auto run = [&](const GoldenCase& golden, const Rules& rules, bool rounds, bool streams,
+                       size_t piece) {
+    const std::shared_ptr<runtime::Gpu> exact = gpu_;
+    if (rounds) gpu_ = integers;
+    const LoadedModel loaded =
+        load(golden, rules, exact_options(Isa::kRef, 128), std::vector<int64_t>(streams ? 8 : 0, 9));
+    gpu_ = exact;
+    const auto sequence = loaded.sequence();
+    return loaded.run(*sequence, std::span(golden.tokens).first(piece == 1 ? 4 : 100),
+                      static_cast<int64_t>(piece));
+  };
+  const GoldenCase golden = quantised();
+  const auto row_of = [&](const std::vector<float>& all, size_t row) {
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(row) * golden.n_vocab;
+    return std::vector<float>(begin, begin + golden.n_vocab);
+  };
+  const Rules host_norm{"norms_on_both_sides", {{R"(attn_q|ssm_ba|_shexp)", false}}};
+  for (const auto& [rules, streams] : {std::pair(kAll, false), std::pair(kExpertsOnCpu, false),
+                                       std::pair(kExpertsOnCpu, true), std::pair(host_norm, false)}) {
+    SCOPED_TRACE(rules.name + (streams ? ", streaming" : ""));
+    const auto logits = run(golden, rules, true, streams, 100);
+    std::vector<double> errors;
+    size_t n_top = 0;
+    for (size_t row = 0; row < 100; ++row) {
+      const auto found = row_of(logits, row), expected = row_of(golden.logits, row);
+      errors.push_back(testing_support::max_relative_l2(found, expected, golden.n_vocab));
+      n_top += std::ranges::max_element(found) - found.begin() ==
+                       std::ranges::max_element(expected) - expected.begin()
+                   ? 1
+                   : 0;
+    }
+    std::ranges::sort(errors);
+    EXPECT_LE(errors.back(), kWorst);
+    EXPECT_LE(errors[50], kMedian);
+    EXPECT_GE(errors[50], 1e-3) << "nothing was rounded";
+    EXPECT_GE(n_top, static_cast<size_t>(kTop * 100));
+    std::cout << fmt::format("median {:.2e}, worst {:.2e}, same top token in {}\n", errors[50], errors.back(),
+                             n_top);
+  }
+  // A few tokens, and formats of floats, are multiplied as ever.
+  EXPECT_EQ(run(golden, kAll, true, false, 1), run(golden, kAll, false, false, 1));
+  const GoldenCase floats = testing_support::read_golden("tinyC");
+  EXPECT_EQ(run(floats, kAll, true, false, 100), run(floats, kAll, false, false, 100));
+}
+
 TEST_F(PlacedTest, StreamingIsLeftOutWhereItsRingHasNoRoom) {
   const GoldenCase golden = quantised();
   const auto path = testing_support::golden_model(golden).value();

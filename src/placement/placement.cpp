@@ -33,7 +33,13 @@ int64_t device_compute_bytes(const ModelShape& shape, const Demand& demand) {
   const int64_t n_chunks = std::min(kMostChunks, (n_tokens + kChunk - 1) / kChunk);
   const int64_t scratch = rows(n_chunks * shape.n_delta_heads, 2 * kChunk * (kChunk + 1)) +
                           rows(kMostParts * shape.n_heads, shape.head_dim + 2);
-  return 4 * rows(n_tokens, shape.hidden) + rows(n_tokens, shape.in_columns) +
+  // Rows rounded to bytes, with a scale for 32 of them.
+  const auto rounded = [&](int64_t n_rows, int64_t n_cols) {
+    return rows(n_rows, (n_cols + 3) / 4) + rows(n_rows, (n_cols + 31) / 32);
+  };
+  return rounded(n_tokens, shape.hidden) + rounded(n_tokens, shape.mixed_columns) +
+         rounded(n_pairs, shape.expert_ff) + rounded(n_tokens, shape.shared_ff) +
+         4 * rows(n_tokens, shape.hidden) + rows(n_tokens, shape.in_columns) +
          2 * rows(n_tokens, shape.mixed_columns) + rows(n_tokens, shape.n_heads * shape.head_dim) +
          2 * rows(n_tokens, shape.n_delta_heads) + rows(n_tokens, shape.n_experts) + 8 * rows(n_pairs, 1) +
          rows(1, 8 * shape.n_experts) + 2 * rows(n_pairs, shape.expert_ff) + rows(n_pairs, shape.hidden) +

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 #include <utility>
 
+#include "base/utf8.h"
 #include "vulkan/cache_file.h"
 
 namespace packmule::runtime {
@@ -22,7 +25,24 @@ Result<std::shared_ptr<Gpu>> Gpu::create(std::shared_ptr<vulkan::Device> device,
   gpu->device_ = std::move(device);
   PACKMULE_TRY(gpu->pipelines_, vulkan::Pipelines::create(gpu->device_, std::move(cache_file)));
   PACKMULE_TRY(gpu->ops_, vulkan::Ops::create(gpu->device_, *gpu->pipelines_));
+  PACKMULE_TRY_STATUS(gpu->choose_products());
   return gpu;
+}
+
+Status Gpu::choose_products() {
+  const vulkan::DeviceInfo& info = device_->info();
+  integer_products_ = info.integer_dot && info.integer_dot_accelerated;
+  const char* said = std::getenv("PACKMULE_DEVICE_PRODUCTS");
+  if (said == nullptr) return {};
+  const std::string_view products = said;
+  if (products != "float" && products != "integer")
+    return fail(ErrorKind::kInvalidArgument,
+                "PACKMULE_DEVICE_PRODUCTS: expected float or integer, found '{}'", printable(products, 40));
+  if (products == "integer" && !info.integer_dot)
+    return fail(ErrorKind::kUnsupported, "PACKMULE_DEVICE_PRODUCTS: {} has no integer products; take float",
+                info.id);
+  integer_products_ = products == "integer";
+  return {};
 }
 
 Gpu::~Gpu() {
@@ -43,9 +63,10 @@ Status Gpu::check_room(int64_t n_bytes, std::string_view what) const {
 
 std::string Gpu::describe() const {
   const vulkan::DeviceInfo& info = device_->info();
-  return fmt::format("{}: {} ({}), {}, subgroups of {}, float32 products", info.id, info.name,
+  return fmt::format("{}: {} ({}), {}, subgroups of {}, {}", info.id, info.name,
                      vulkan::device_type_name(info.type),
-                     info.driver.empty() ? "unknown driver" : info.driver, info.subgroup_size);
+                     info.driver.empty() ? "unknown driver" : info.driver, info.subgroup_size,
+                     integer_products_ ? "integer products for prompts" : "float32 products");
 }
 
 }  // namespace packmule::runtime
