@@ -31,7 +31,8 @@ std::string tier_text(const placement::Footprint& taken) {
 }
 
 /// What a prompt streams, of ubatches that there will be.
-std::string streaming_text(const placement::Plan& plan) {
+std::string streaming_text(const placement::Plan& plan, const placement::Demand& demand) {
+  if (!plan.has_ring && demand.stream_bytes() > 0) return "; no room is left to stream experts for prompts";
   std::vector<int> layers;
   int64_t least = 0, most = 0;
   for (const StreamedLayers& some : streamed_layers(plan)) {
@@ -121,7 +122,7 @@ Result<std::string> place_model(const PlacementFlags& flags, engine::EngineOptio
   std::string line =
       fmt::format("{}; there: {}; on the CPU: {}", placement->gpu->describe(),
                   tier_text(plan.footprints[kDevice]), tier_text(plan.footprints[placement::kHost]));
-  line += streaming_text(plan);
+  line += streaming_text(plan, request.demand);
   placement->warn = std::move(warn);
   options.placement = std::move(placement);
   return line;
