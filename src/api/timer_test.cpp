@@ -16,7 +16,8 @@ TEST(ThreadTimer, RingsInTheOrderOfTimes) {
   std::promise<void> done;
   std::vector<int> order;  // of one thread
   const auto never = timer.after(hours(1), [&] { order.push_back(0); });
-  const auto second = timer.after(milliseconds(20), [&] {
+  // Longer than a loaded machine takes to the next statement.
+  const auto second = timer.after(milliseconds(500), [&] {
     order.push_back(2);
     done.set_value();
   });
@@ -27,12 +28,15 @@ TEST(ThreadTimer, RingsInTheOrderOfTimes) {
 
 TEST(ThreadTimer, DoesNotRingWhenTheAlarmIsDropped) {
   ThreadTimer timer;
-  std::promise<void> done;
+  std::promise<void> dropped_all, done;
   bool rang = false;
-  auto dropped = timer.after(milliseconds(1), [] {});
-  dropped = timer.after(milliseconds(30), [&] { rang = true; });
+  // Keeps the timer's thread until the others are dropped, however late that is.
+  const auto before = timer.after(milliseconds(0), [&] { dropped_all.get_future().wait(); });
+  auto dropped = timer.after(milliseconds(1), [&] { rang = true; });
+  dropped = timer.after(milliseconds(2), [&] { rang = true; });
   dropped.reset();
-  const auto later = timer.after(milliseconds(31), [&] { done.set_value(); });
+  const auto later = timer.after(milliseconds(3), [&] { done.set_value(); });
+  dropped_all.set_value();
   done.get_future().wait();
   EXPECT_FALSE(rang);
 }
