@@ -12,10 +12,8 @@ namespace {
 /// The family to compute with: one that does nothing else if there is one (graphics work of other programs
 /// does not hold it up), else the first that can.
 uint32_t choose_family(VkPhysicalDevice device) {
-  uint32_t count = 0;
-  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
-  std::vector<VkQueueFamilyProperties> families(count);
-  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
+  const auto families = read_queue_families(device);
+  const auto count = static_cast<uint32_t>(families.size());
   uint32_t first = count;
   for (uint32_t i = 0; i < count; ++i) {
     if ((families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) == 0) continue;
@@ -30,11 +28,8 @@ uint32_t choose_family(VkPhysicalDevice device) {
 uint32_t choose_transfer_family(VkPhysicalDevice device, uint32_t otherwise) {
   constexpr VkQueueFlags kOfCopies =
       VK_QUEUE_TRANSFER_BIT | VK_QUEUE_SPARSE_BINDING_BIT | VK_QUEUE_PROTECTED_BIT;
-  uint32_t count = 0;
-  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
-  std::vector<VkQueueFamilyProperties> families(count);
-  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
-  for (uint32_t i = 0; i < count; ++i)
+  const auto families = read_queue_families(device);
+  for (uint32_t i = 0; i < families.size(); ++i)
     if ((families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) != 0 && (families[i].queueFlags & ~kOfCopies) == 0)
       return i;
   return otherwise;

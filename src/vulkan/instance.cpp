@@ -142,12 +142,8 @@ DeviceInfo inspect(VkPhysicalDevice device, int index) {
   info.max_shared_bytes = basic.limits.maxComputeSharedMemorySize;
   info.max_workgroup = basic.limits.maxComputeWorkGroupInvocations;
 
-  uint32_t n_families = 0;
-  vkGetPhysicalDeviceQueueFamilyProperties(device, &n_families, nullptr);
-  std::vector<VkQueueFamilyProperties> families(n_families);
-  vkGetPhysicalDeviceQueueFamilyProperties(device, &n_families, families.data());
-  const bool has_compute =
-      std::ranges::any_of(families, [](const auto& f) { return (f.queueFlags & VK_QUEUE_COMPUTE_BIT) != 0; });
+  const bool has_compute = std::ranges::any_of(
+      read_queue_families(device), [](const auto& f) { return (f.queueFlags & VK_QUEUE_COMPUTE_BIT) != 0; });
   info.unusable = why_unusable(info, features12, has_compute);
   info.main_heap = std::max(info.main_heap, 0);
   return info;
@@ -163,6 +159,14 @@ Result<std::vector<VkPhysicalDevice>> physical_devices(VkInstance instance) {
 }
 
 }  // namespace
+
+std::vector<VkQueueFamilyProperties> read_queue_families(VkPhysicalDevice device) {
+  uint32_t count = 0;
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
+  std::vector<VkQueueFamilyProperties> families(count);
+  vkGetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
+  return families;
+}
 
 std::vector<MemoryHeap> read_heaps(VkPhysicalDevice device, bool has_memory_budget) {
   VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{

@@ -41,5 +41,6 @@ class Instance {
 
 /// Sizes, budgets and usages of all heaps, as they are now.
 [[nodiscard]] std::vector<MemoryHeap> read_heaps(VkPhysicalDevice device, bool has_memory_budget);
+[[nodiscard]] std::vector<VkQueueFamilyProperties> read_queue_families(VkPhysicalDevice device);
 
 }  // namespace packmule::vulkan

@@ -8,6 +8,14 @@ import unittest
 import serving
 from serving import ENDLESS, PATIENCE, Server, end_all, has_lavapipe, refused
 
+# Flags of llama-server as people publish them.
+PUBLISHED = [["--ctx-size", "2048", "--jinja", "--flash-attn", "1", "-ngl", "99", "-ctk", "q4_1", "-ctv", "q4_1",
+              "-ot", r"\.([0-1][2-9]|[2-9][0-9]|[0-9][0-9][0-9])\.ffn_(up|down|gate)_exps.=CPU",
+              "-b", "16384", "-ub", "1024", "--no-webui", "-np", "1", *sampling]
+             for sampling in (["--temp", "1.0", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.01",
+                               "--repeat-penalty", "1.0"],
+                              ["--temp", "0.7", "--top-k", "20", "--top-p", "0.8", "--min-p", "0.0"])]
+
 
 class LifeTest(unittest.TestCase):
     def tearDown(self):
@@ -49,13 +57,8 @@ class LifeTest(unittest.TestCase):
 
     def test_commands_of_llama_server(self):
         """Two commands as people publish them, with packmule's name in front."""
-        both = ["--ctx-size", "2048", "--jinja", "--flash-attn", "1", "-ngl", "99", "-ctk", "q4_1", "-ctv", "q4_1",
-                "-ot", r"\.([0-1][2-9]|[2-9][0-9]|[0-9][0-9][0-9])\.ffn_(up|down|gate)_exps.=CPU",
-                "-b", "16384", "-ub", "1024", "--no-webui", "-np", "1"]
-        for sampling in (["--temp", "1.0", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.01",
-                          "--repeat-penalty", "1.0"],
-                         ["--temp", "0.7", "--top-k", "20", "--top-p", "0.8", "--min-p", "0.0"]):
-            server = Server(*both, *sampling)
+        for flags in PUBLISHED:
+            server = Server(*flags)
             status, answer = server.chat(max_tokens=5)
             self.assertEqual(status, 200, answer)
             self.assertEqual(server.stop(), 0)
@@ -65,13 +68,8 @@ class LifeTest(unittest.TestCase):
         """The same, on the processor posing as a graphics device where there is one."""
         if not has_lavapipe():
             self.skipTest("no lavapipe here")
-        both = ["--ctx-size", "2048", "--jinja", "--flash-attn", "1", "-ngl", "99", "-ctk", "q4_1", "-ctv", "q4_1",
-                "-ot", r"\.([0-1][2-9]|[2-9][0-9]|[0-9][0-9][0-9])\.ffn_(up|down|gate)_exps.=CPU",
-                "-b", "16384", "-ub", "1024", "--no-webui", "-np", "1", "--device", "Vulkan0"]
-        for sampling in (["--temp", "1.0", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.01",
-                          "--repeat-penalty", "1.0"],
-                         ["--temp", "0.7", "--top-k", "20", "--top-p", "0.8", "--min-p", "0.0"]):
-            server = Server(*both, *sampling)
+        for flags in PUBLISHED:
+            server = Server(*flags, "--device", "Vulkan0")
             status, answer = server.chat(max_tokens=5)
             self.assertEqual(status, 200, answer)
             again, second = server.chat(max_tokens=5)
